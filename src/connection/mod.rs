@@ -1,0 +1,3 @@
+//! Connections.
+
+pub mod reply;

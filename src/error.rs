@@ -1,0 +1,138 @@
+//! One error type for the whole crate. Its [`ErrorKind`] decides the stable `code` and whether a caller may
+//! simply try again; the text is for people and never parsed.
+
+use std::borrow::Cow;
+
+/// What went wrong, as far as a program can act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A connection option is missing, contradictory or out of range.
+    Config,
+    /// An argument of one call is of the wrong type or out of range.
+    InvalidArgument,
+    /// The server refused the credentials.
+    AuthFailed,
+    /// The user may not run this command (ACL).
+    NoPermission,
+    /// No server could be reached, and nothing was sent.
+    Unavailable,
+    /// A read was sent and not answered in time.
+    Timeout,
+    /// A write was sent and its reply lost: it may or may not have happened.
+    OutcomeUnknown,
+    /// Too many calls wait for a connection.
+    QueueFull,
+    /// The connection or store was closed by its owner.
+    Closed,
+    /// The key holds another Redis type than the operation needs.
+    WrongType,
+    /// Stored bytes are not what this library or its predecessors write.
+    CorruptEntry,
+    /// The server is loading, read-only, out of memory or otherwise unable; nothing was written.
+    ServerNotReady,
+    /// Any other error reply.
+    Server,
+    /// The engine behind this target has no such command.
+    Unsupported,
+    /// A panic was caught at the border. A bug of this library.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The stable string that users compare with (`error.code`).
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Config => "CONFIG",
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::AuthFailed => "AUTH_FAILED",
+            Self::NoPermission => "NO_PERMISSION",
+            Self::Unavailable => "REDIS_UNAVAILABLE",
+            Self::Timeout => "TIMEOUT",
+            Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
+            Self::QueueFull => "QUEUE_FULL",
+            Self::Closed => "CLOSED",
+            Self::WrongType => "WRONG_TYPE",
+            Self::CorruptEntry => "CORRUPT_ENTRY",
+            Self::ServerNotReady => "SERVER_NOT_READY",
+            Self::Server => "SERVER_ERROR",
+            Self::Unsupported => "UNSUPPORTED",
+            Self::Internal => "INTERNAL_PANIC",
+        }
+    }
+
+    /// Whether the same call may succeed later without any change.
+    pub fn retryable(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Timeout | Self::QueueFull | Self::ServerNotReady)
+    }
+}
+
+/// An error on its way to JavaScript.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    key: Option<String>,
+}
+
+/// The result of everything that can fail in this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of a kind with a text for people.
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), key: None }
+    }
+
+    /// A caught panic, with whatever text it carried.
+    pub fn from_panic(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Self::new(ErrorKind::Internal, format!("ferroflow failed internally, please report it: {text}"))
+    }
+
+    /// Names the Redis key that the failed operation was about. The first name given stays.
+    pub fn about(mut self, key: &str) -> Self {
+        if self.key.is_none() {
+            self.key = Some(key.to_owned());
+        }
+        self
+    }
+
+    /// The kind, from which code and retryability follow.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The text for people. Never holds a secret.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The Redis key that the operation was about, if one is to blame.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panic_payloads_become_texts() {
+        let formatted: Box<dyn std::any::Any + Send> = Box::new(String::from("index 3"));
+        assert!(Error::from_panic(&*formatted).message().ends_with("index 3"));
+        let unit: Box<dyn std::any::Any + Send> = Box::new(());
+        assert_eq!(Error::from_panic(&*unit).kind().code(), "INTERNAL_PANIC");
+    }
+
+    #[test]
+    fn the_first_key_named_stays() {
+        let error = Error::new(ErrorKind::WrongType, "x").about("inner").about("outer");
+        assert_eq!(error.key(), Some("inner"));
+    }
+}

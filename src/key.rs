@@ -1,0 +1,162 @@
+//! Every key that ferroflow reads or writes is built here, and nowhere else: the formats are contracts with the
+//! packages that wrote the data before us.
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The longest name (run id, step name, lock key, correlation id, prefix …) accepted, in bytes.
+pub const MAX_NAME_BYTES: usize = 512;
+
+/// Checks one part of a key that came from the caller: not empty, at most [`MAX_NAME_BYTES`] bytes of UTF-8, no
+/// control characters.
+pub fn check_name(what: &str, name: &str) -> Result<()> {
+    let problem = if name.is_empty() {
+        "must not be empty".to_owned()
+    } else if name.len() > MAX_NAME_BYTES {
+        format!("must be at most {MAX_NAME_BYTES} bytes long, not {}", name.len())
+    } else if name.chars().any(char::is_control) {
+        "must not contain control characters".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::InvalidArgument, format!("{what} {problem}")))
+}
+
+/// Like [`check_name`] for a prefix, which may be empty.
+pub fn check_prefix(what: &str, prefix: &str) -> Result<()> {
+    if prefix.is_empty() { Ok(()) } else { check_name(what, prefix) }
+}
+
+/// Keys of the workflow state service: `{prefix}:run:{runId}` and so on (contract of @pikku-workflows/redis).
+#[derive(Debug, Clone)]
+pub struct WorkflowKeys {
+    prefix: String,
+}
+
+impl WorkflowKeys {
+    /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the service's own, `workflows` by default.
+    pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
+        check_name("keyPrefix", prefix)?;
+        Ok(Self { prefix: format!("{connection_prefix}{prefix}") })
+    }
+
+    /// The hash of a run.
+    pub fn run(&self, run_id: &str) -> Result<String> {
+        check_name("the run id", run_id)?;
+        Ok(format!("{}:run:{run_id}", self.prefix))
+    }
+
+    /// The hash of a step.
+    pub fn step(&self, run_id: &str, step_name: &str) -> Result<String> {
+        check_name("the run id", run_id)?;
+        check_name("the step name", step_name)?;
+        Ok(format!("{}:step:{run_id}:{step_name}", self.prefix))
+    }
+}
+
+/// Keys of locks: `{prefix}{key}` (contract of @flowmonkey/redis; the workflow service's prefix is
+/// `{workflow prefix}:lock:`).
+#[derive(Debug, Clone)]
+pub struct LockKeys {
+    prefix: String,
+}
+
+impl LockKeys {
+    /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the lock manager's own, `fm:lock:` by default.
+    pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
+        check_prefix("keyPrefix", prefix)?;
+        Ok(Self { prefix: format!("{connection_prefix}{prefix}") })
+    }
+
+    /// The string that holds the owner's token.
+    pub fn lock(&self, key: &str) -> Result<String> {
+        check_name("the lock key", key)?;
+        Ok(format!("{}{key}", self.prefix))
+    }
+
+    /// The channel on which a release of a lock is announced. Built from the full key, so that every process
+    /// that competes for the lock listens to the same one.
+    pub fn released(lock_key: &str) -> String {
+        format!("ferroflow:released:{lock_key}")
+    }
+}
+
+/// Keys of sagas: `{prefix}saga:{sagaName}:{correlationId}` and its index `{prefix}saga:{sagaName}:idx:id:{sagaId}`
+/// (contract of @saga-bus/store-redis).
+#[derive(Debug, Clone)]
+pub struct SagaKeys {
+    prefix: String,
+}
+
+/// A correlation id that starts like this would name another saga's index.
+const SAGA_INDEX: &str = "idx:id:";
+
+impl SagaKeys {
+    /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the store's own, `saga-bus:` by default.
+    pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
+        check_prefix("keyPrefix", prefix)?;
+        Ok(Self { prefix: format!("{connection_prefix}{prefix}") })
+    }
+
+    /// The string that holds the state as JSON.
+    pub fn state(&self, saga_name: &str, correlation_id: &str) -> Result<String> {
+        check_name("the saga name", saga_name)?;
+        check_name("the correlation id", correlation_id)?;
+        if correlation_id.starts_with(SAGA_INDEX) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("the correlation id must not start with \"{SAGA_INDEX}\": that names an index entry"),
+            ));
+        }
+        Ok(format!("{}saga:{saga_name}:{correlation_id}", self.prefix))
+    }
+
+    /// The string that holds the correlation id of a saga id.
+    pub fn index(&self, saga_name: &str, saga_id: &str) -> Result<String> {
+        check_name("the saga name", saga_name)?;
+        check_name("the saga id", saga_id)?;
+        Ok(format!("{}saga:{saga_name}:{SAGA_INDEX}{saga_id}", self.prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_those_of_the_documented_packages() {
+        let workflow = WorkflowKeys::new("", "workflows").unwrap();
+        assert_eq!(workflow.run("r1").unwrap(), "workflows:run:r1");
+        assert_eq!(workflow.step("r1", "charge").unwrap(), "workflows:step:r1:charge");
+        let lock = LockKeys::new("", "workflows:lock:").unwrap();
+        assert_eq!(lock.lock("r1").unwrap(), "workflows:lock:r1");
+        let saga = SagaKeys::new("", "saga-bus:").unwrap();
+        assert_eq!(saga.state("OrderSaga", "order-123").unwrap(), "saga-bus:saga:OrderSaga:order-123");
+        assert_eq!(saga.index("OrderSaga", "saga-456").unwrap(), "saga-bus:saga:OrderSaga:idx:id:saga-456");
+    }
+
+    #[test]
+    fn the_connections_prefix_comes_first() {
+        assert_eq!(WorkflowKeys::new("app:", "workflows").unwrap().run("r").unwrap(), "app:workflows:run:r");
+        assert_eq!(LockKeys::new("app:", "fm:lock:").unwrap().lock("k").unwrap(), "app:fm:lock:k");
+        assert_eq!(SagaKeys::new("app:", "p:").unwrap().state("S", "c").unwrap(), "app:p:saga:S:c");
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        let keys = LockKeys::new("", "").unwrap();
+        assert!(keys.lock("").is_err());
+        assert!(keys.lock(&"k".repeat(512)).is_ok());
+        assert!(keys.lock(&"k".repeat(513)).is_err());
+        assert!(keys.lock("a\nb").is_err());
+        assert!(keys.lock("a\u{7f}").is_err());
+        assert!(keys.lock("schlüssel:*?[]").is_ok());
+        assert!(WorkflowKeys::new("", "").is_err());
+    }
+
+    #[test]
+    fn a_correlation_id_cannot_name_an_index() {
+        let keys = SagaKeys::new("", "p:").unwrap();
+        assert!(keys.state("S", "idx:id:x").is_err());
+        assert!(keys.state("S", "idx:x").is_ok());
+    }
+}

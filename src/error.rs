@@ -30,6 +30,8 @@ pub enum ErrorKind {
     CorruptEntry,
     /// The server is loading, read-only, out of memory or otherwise unable; nothing was written.
     ServerNotReady,
+    /// The server does not know a script by its digest. Handled in `script.rs`, users never see it.
+    NoScript,
     /// Any other error reply.
     Server,
     /// The engine behind this target has no such command.
@@ -54,7 +56,7 @@ impl ErrorKind {
             Self::WrongType => "WRONG_TYPE",
             Self::CorruptEntry => "CORRUPT_ENTRY",
             Self::ServerNotReady => "SERVER_NOT_READY",
-            Self::Server => "SERVER_ERROR",
+            Self::NoScript | Self::Server => "SERVER_ERROR",
             Self::Unsupported => "UNSUPPORTED",
             Self::Internal => "INTERNAL_PANIC",
         }

@@ -4,9 +4,12 @@
 //!
 //! - [`error`]: the one error type; its kind decides the code that JavaScript sees.
 //! - [`key`]: every key format, and the check of every name that becomes part of a key.
+//! - [`script`]: Lua scripts and how they are called.
 //! - [`time`]: checked milliseconds and a clock that counts suspend.
+//! - [`runtime`]: the I/O thread and the way of a call from JavaScript to it and back.
 //! - [`connection`]: a target becomes a connection; commands of one tick leave as one pipeline.
 //! - [`memory`]: the embedded engine behind `memory://`.
+//! - `binding`: the only code that JavaScript sees; it converts and delegates.
 
 #![warn(missing_docs)]
 
@@ -14,4 +17,8 @@ pub mod connection;
 pub mod error;
 pub mod key;
 pub mod memory;
+pub mod runtime;
+pub mod script;
 pub mod time;
+
+mod binding;

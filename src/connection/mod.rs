@@ -1,3 +1,102 @@
-//! Connections.
+//! From a target to a connection. [`Connection::open`] gives equal configurations the same connection; the last
+//! lease that ends closes it.
+//!
+//! - [`config`]: what a connection needs to know
+//! - [`command`], [`reply`]: what goes out and what comes back
+//! - [`batch`]: the pipeline of one tick, queue bounds, deadlines, what is repeated and what is not
+//! - [`dial`], [`tls`], [`handshake`]: from an endpoint to a session
+//! - [`single`], [`drive`]: one server, redialled for ever
+//! - [`pubsub`]: subscriptions
+//! - [`status`]: the state that users see
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub mod batch;
+pub mod command;
+pub mod config;
+pub mod dial;
+mod drive;
+pub mod handshake;
+pub mod pubsub;
 pub mod reply;
+pub mod single;
+pub mod status;
+mod tls;
+
+use config::{Config, Endpoint};
+use single::{Client, Role};
+
+use crate::error::Result;
+use crate::memory::Engine;
+
+/// What is behind a connection.
+#[derive(Clone)]
+pub enum Backend {
+    /// A server.
+    Server(Arc<Client>),
+    /// The embedded engine.
+    Memory(Arc<Engine>),
+}
+
+/// A connection, shared with everyone who opened the same configuration. Dropping the last lease closes it.
+pub struct Connection {
+    backend: Backend,
+    key_prefix: String,
+}
+
+/// Connections in use, and how many leases each has.
+static IN_USE: Mutex<Option<HashMap<Config, (Arc<Client>, usize)>>> = Mutex::new(None);
+
+fn in_use() -> MutexGuard<'static, Option<HashMap<Config, (Arc<Client>, usize)>>> {
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    /// Opens a connection, or shares one that is already open. Returns before it is established.
+    pub fn open(config: Config) -> Result<Self> {
+        let key_prefix = config.key_prefix.clone();
+        let backend = match &config.endpoint {
+            Endpoint::Memory { name } => Backend::Memory(Engine::named(name)),
+            _ => {
+                let mut in_use = in_use();
+                let connections = in_use.get_or_insert_default();
+                let (client, leases) = match connections.get_mut(&config) {
+                    Some(entry) => entry,
+                    None => {
+                        let client = Client::start(config.clone(), Role::Commands)?;
+                        connections.entry(config).or_insert((client, 0))
+                    }
+                };
+                *leases += 1;
+                Backend::Server(Arc::clone(client))
+            }
+        };
+        Ok(Self { backend, key_prefix })
+    }
+
+    /// What is behind it.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// ioredis' `keyPrefix`.
+    pub fn key_prefix(&self) -> &str {
+        &self.key_prefix
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Backend::Server(client) = &self.backend else { return };
+        let mut in_use = in_use();
+        let Some(connections) = in_use.as_mut() else { return };
+        let Some((_, leases)) = connections.get_mut(client.config()) else { return };
+        *leases -= 1;
+        if *leases == 0 {
+            // Under the lock, so that nobody shares a connection that is about to close.
+            connections.remove(client.config());
+            client.close();
+        }
+    }
+}

@@ -1,5 +1,9 @@
 //! What a server or the embedded engine answers, in the one shape that does not depend on the protocol version.
 
+use redis::Value;
+
+use crate::error::{Error, ErrorKind, Result};
+
 /// A reply in the shape of RESP2: RESP3 maps and sets arrive as flat lists, doubles and big numbers as text,
 /// booleans as 0 and 1, so that a caller sees the same on every server.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,5 +29,114 @@ impl Reply {
     /// A value from text.
     pub fn text(text: &str) -> Self {
         Self::Bytes(text.as_bytes().to_vec())
+    }
+
+    /// The bytes of a value, or `None` for no value.
+    pub fn into_bytes(self) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Nil => Ok(None),
+            Self::Bytes(bytes) => Ok(Some(bytes)),
+            Self::Status(text) => Ok(Some(text.into_bytes())),
+            Self::Int(int) => Ok(Some(int.to_string().into_bytes())),
+            Self::List(_) => Err(unexpected("a value", "a list")),
+        }
+    }
+
+    /// An integer.
+    pub fn into_int(self) -> Result<i64> {
+        match self {
+            Self::Int(int) => Ok(int),
+            other => Err(unexpected("an integer", other.shape())),
+        }
+    }
+
+    /// A list.
+    pub fn into_list(self) -> Result<Vec<Reply>> {
+        match self {
+            Self::List(items) => Ok(items),
+            other => Err(unexpected("a list", other.shape())),
+        }
+    }
+
+    fn shape(&self) -> &'static str {
+        match self {
+            Self::Nil => "nil",
+            Self::Int(_) => "an integer",
+            Self::Status(_) => "a status",
+            Self::Bytes(_) => "a value",
+            Self::List(_) => "a list",
+        }
+    }
+}
+
+fn unexpected(wanted: &str, found: &str) -> Error {
+    Error::new(ErrorKind::Server, format!("the server answered {found} where {wanted} was expected"))
+}
+
+/// Takes a parsed value over; an error reply becomes an error of its kind.
+pub fn from_value(value: Value) -> Result<Reply> {
+    match value {
+        Value::Nil => Ok(Reply::Nil),
+        Value::Int(int) => Ok(Reply::Int(int)),
+        Value::BulkString(bytes) => Ok(Reply::Bytes(bytes)),
+        Value::Array(items) | Value::Set(items) | Value::Push { data: items, .. } => list(items),
+        Value::SimpleString(text) => Ok(Reply::Status(text)),
+        Value::Okay => Ok(Reply::ok()),
+        Value::Map(pairs) => list(pairs.into_iter().flat_map(|(field, value)| [field, value])),
+        Value::Attribute { data, .. } => from_value(*data),
+        Value::Double(number) => Ok(Reply::Bytes(number.to_string().into_bytes())),
+        Value::Boolean(bool) => Ok(Reply::Int(bool.into())),
+        Value::VerbatimString { text, .. } => Ok(Reply::Bytes(text.into_bytes())),
+        Value::BigNumber(digits) => Ok(Reply::Bytes(digits)),
+        Value::ServerError(error) => Err(from_server_error(&error)),
+        other => Err(Error::new(ErrorKind::Server, format!("the server sent a reply of an unknown kind: {other:?}"))),
+    }
+}
+
+fn list(items: impl IntoIterator<Item = Value>) -> Result<Reply> {
+    items.into_iter().map(from_value).collect::<Result<_>>().map(Reply::List)
+}
+
+fn from_server_error(error: &redis::ServerError) -> Error {
+    let code = error.code();
+    let kind = match code {
+        "WRONGTYPE" => ErrorKind::WrongType,
+        "NOPERM" => ErrorKind::NoPermission,
+        "NOAUTH" | "WRONGPASS" => ErrorKind::AuthFailed,
+        "NOSCRIPT" => ErrorKind::NoScript,
+        "LOADING" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" | "TRYAGAIN" | "OOM" | "BUSY" | "MISCONF"
+        | "NOREPLICAS" => ErrorKind::ServerNotReady,
+        _ => ErrorKind::Server,
+    };
+    match error.details() {
+        Some(details) => Error::new(kind, format!("{code} {details}")),
+        None => Error::new(kind, code.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resp3_shapes_become_those_of_resp2() {
+        let value = redis::parse_redis_value(b"%1\r\n+a\r\n~2\r\n#t\r\n,1.5\r\n").unwrap();
+        assert_eq!(
+            from_value(value).unwrap(),
+            Reply::List(vec![
+                Reply::Status("a".into()),
+                Reply::List(vec![Reply::Int(1), Reply::Bytes(b"1.5".to_vec())])
+            ])
+        );
+        assert_eq!(from_value(redis::parse_redis_value(b"_\r\n").unwrap()).unwrap(), Reply::Nil);
+    }
+
+    #[test]
+    fn error_replies_have_kinds() {
+        let kind = |text: &[u8]| from_value(redis::parse_redis_value(text).unwrap()).unwrap_err().kind();
+        assert_eq!(kind(b"-WRONGTYPE no\r\n"), ErrorKind::WrongType);
+        assert_eq!(kind(b"-NOPERM no\r\n"), ErrorKind::NoPermission);
+        assert_eq!(kind(b"-OOM no\r\n"), ErrorKind::ServerNotReady);
+        assert_eq!(kind(b"-ERR WRONGTYPE in the text does not count\r\n"), ErrorKind::Server);
     }
 }

@@ -1,0 +1,126 @@
+//! `NativeConnection`: a connection as TypeScript holds it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use napi::{Env, JsValue, Unknown};
+use napi_derive::napi;
+use tokio::time::Instant;
+
+use super::arguments::{command, promise, thrown};
+use super::handle::Handle;
+use crate::connection::Backend;
+use crate::connection::command::Command;
+use crate::runtime::io_thread::Work;
+use crate::runtime::{Environment, Output, Settler};
+
+/// One environment's hold on a native connection, shared by equal configuration within the process.
+#[napi]
+pub struct NativeConnection {
+    handle: Arc<Handle>,
+    id: u32,
+    watcher: Option<u64>,
+}
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
+#[napi]
+impl NativeConnection {
+    /// Opens the connection that the JSON describes. Returns at once; commands wait until it is up.
+    #[napi(factory)]
+    pub fn open(env: Env, config: String) -> napi::Result<Self> {
+        let handle = Handle::open(&config).map_err(|error| thrown(&env, &error))?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let watcher = match handle.any_backend() {
+            Backend::Server(client) => {
+                let events = Environment::of(&env)?.events();
+                Some(client.status.watch(Box::new(move |status, reason| {
+                    let reason = reason.map(|error| error.message().as_bytes().to_vec());
+                    let detail = vec![Output::text(status.name()), Output::text_or_null(reason)];
+                    events.emit(id, "status", Output::List(detail));
+                })))
+            }
+            Backend::Memory(_) => None,
+        };
+        Ok(Self { handle, id, watcher })
+    }
+
+    /// Names this object in events.
+    #[napi(getter)]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// `connecting`, `ready`, `reconnecting` or `closed`.
+    #[napi(getter)]
+    pub fn status(&self) -> &'static str {
+        self.handle.status().name()
+    }
+
+    /// Sends one command, given as an array of strings and byte arrays. Values come back as strings, or as buffers
+    /// if `buffers` is true.
+    #[napi(
+        ts_args_type = "words: ReadonlyArray<string | Uint8Array>, buffers: boolean",
+        ts_return_type = "Promise<unknown>"
+    )]
+    pub fn command<'env>(
+        &self,
+        env: &'env Env,
+        words: Unknown<'env>,
+        buffers: bool,
+    ) -> napi::Result<Unknown<'env>> {
+        let command = command(env, &words)?;
+        let convert = if buffers { Output::from_reply_as_buffers } else { Output::from_reply };
+        let answer = Environment::of(env)?.submit(|settler| self.send(command, convert, settler))?;
+        Ok(promise(env, answer))
+    }
+
+    /// Gives up this hold. Resolves when the connection is closed, or at once if others still use it.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        let closing = self.handle.close();
+        let backend = self.handle.any_backend().clone();
+        let answer = Environment::of(env)?.submit_task(async move {
+            if let (true, Backend::Server(client)) = (closing, backend) {
+                client.closed().await;
+            }
+            Ok(Output::Undefined)
+        })?;
+        Ok(promise(env, answer))
+    }
+}
+
+impl NativeConnection {
+    fn send(&self, command: Command, convert: fn(crate::connection::reply::Reply) -> Output, settler: Settler) -> Work {
+        let backend = match self.handle.backend() {
+            Ok(backend) => backend.clone(),
+            Err(error) => return Work::Step(Box::new(move || settler.settle(Err(error)))),
+        };
+        match backend {
+            Backend::Server(client) => {
+                let deadline = Instant::now() + client.config().call_timeout();
+                Work::Step(Box::new(move || {
+                    let sink = Box::new(move |outcome: crate::error::Result<_>| settler.settle(outcome.map(convert)));
+                    client.send(command, deadline, sink);
+                }))
+            }
+            Backend::Memory(engine) => Work::Step(Box::new(move || {
+                settler.settle(engine.command(&command.into_words()).map(convert));
+            })),
+        }
+    }
+}
+
+impl Drop for NativeConnection {
+    fn drop(&mut self) {
+        if let (Some(watcher), Backend::Server(client)) = (self.watcher, self.handle.any_backend()) {
+            client.status.unwatch(watcher);
+        }
+    }
+}
+
+/// Sets the function that gets `(source, name, detail)` for every event of this environment. It must not throw.
+#[napi(ts_args_type = "sink: (source: number, name: string, detail: unknown) => void")]
+pub fn set_event_sink(env: Env, sink: Unknown<'_>) -> napi::Result<()> {
+    Environment::of(&env)?.set_event_sink(sink.raw())
+}

@@ -1,0 +1,62 @@
+//! A JavaScript object's hold on a connection.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::connection::config::Config;
+use crate::connection::status::Status;
+use crate::connection::{Backend, Connection};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Shared by a connection object and the stores opened on it: when one closes, all are closed.
+pub(crate) struct Handle {
+    backend: Backend,
+    key_prefix: String,
+    lease: Mutex<Option<Connection>>,
+}
+
+impl Handle {
+    pub(crate) fn open(json: &str) -> Result<Arc<Self>> {
+        let connection = Connection::open(Config::from_json(json)?)?;
+        Ok(Arc::new(Self {
+            backend: connection.backend().clone(),
+            key_prefix: connection.key_prefix().to_owned(),
+            lease: Mutex::new(Some(connection)),
+        }))
+    }
+
+    fn lease(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The backend, or `CLOSED`.
+    pub(crate) fn backend(&self) -> Result<&Backend> {
+        if self.lease().is_some() {
+            Ok(&self.backend)
+        } else {
+            Err(Error::new(ErrorKind::Closed, "the connection is closed"))
+        }
+    }
+
+    /// The backend even if the handle is closed.
+    pub(crate) fn any_backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    pub(crate) fn key_prefix(&self) -> &str {
+        &self.key_prefix
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        match (&self.backend, self.lease().is_some()) {
+            (_, false) => Status::Closed,
+            (Backend::Server(client), true) => client.status.get(),
+            (Backend::Memory(_), true) => Status::Ready,
+        }
+    }
+
+    /// Gives the lease back. Idempotent. `true` if the connection itself is closing now.
+    pub(crate) fn close(&self) -> bool {
+        drop(self.lease().take());
+        matches!(&self.backend, Backend::Server(client) if client.is_closing())
+    }
+}

@@ -1,0 +1,15 @@
+//! The only code that JavaScript sees: it converts arguments and delegates. One file a domain.
+
+mod arguments;
+mod connection;
+mod handle;
+
+use napi_derive::napi;
+
+use crate::runtime::Environment;
+
+/// Runs once per environment, when the addon is loaded into it.
+#[napi(module_exports)]
+pub fn attach(_exports: napi::bindgen_prelude::Object, env: napi::Env) -> napi::Result<()> {
+    Environment::attach(&env)
+}

@@ -1,0 +1,444 @@
+//! The batcher: commands wait here, leave together as one pipeline, and get their replies in order. A state machine
+//! without I/O; [`super::single`] moves the bytes.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use super::command::{Command, Repeat};
+use super::reply::Reply;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Takes the outcome of a request.
+pub type Sink = Box<dyn FnOnce(Result<Reply>) + Send>;
+
+/// A command with the time it has and the place its reply goes to.
+pub struct Request {
+    wire: Vec<u8>,
+    repeat: Repeat,
+    deadline: Instant,
+    /// Taken when the outcome is known. A request without one still occupies its place in the pipeline.
+    sink: Option<Sink>,
+}
+
+impl Request {
+    /// A request.
+    pub fn new(command: Command, deadline: Instant, sink: Sink) -> Self {
+        Self { repeat: command.repeat(), wire: command.into_wire(), deadline, sink: Some(sink) }
+    }
+}
+
+/// An outcome together with the sink that wants it. Sinks are called by whoever took them out, after the batch is
+/// unlocked, so that a sink may use the batch.
+#[must_use]
+pub struct Settled(Sink, Result<Reply>);
+
+impl Settled {
+    /// Hands the outcome over.
+    pub fn deliver(self) {
+        (self.0)(self.1);
+    }
+}
+
+/// How much may wait while there is no connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Commands.
+    pub commands: usize,
+    /// Bytes of commands.
+    pub bytes: usize,
+}
+
+/// What keeps commands from being sent at the moment.
+#[derive(Debug, Clone)]
+pub enum Gate {
+    /// Nothing: a connection is up.
+    Open,
+    /// There is no connection, for the given reason; commands wait for the next.
+    Waiting(Error),
+    /// Commands are refused with this error: the owner closed the connection, or the server refuses us.
+    Refusing(Error),
+}
+
+struct Sent {
+    request: Request,
+    /// Position of its first byte in all bytes of this connection.
+    start: u64,
+}
+
+/// More than this is not copied into the write buffer at once; the socket would not take it anyway.
+const WRITE_AHEAD: usize = 256 * 1024;
+
+/// Commands of one connection.
+pub struct Batch {
+    gate: Gate,
+    limits: Limits,
+    pending: VecDeque<Request>,
+    pending_bytes: usize,
+    sent: VecDeque<Sent>,
+    /// Bytes handed to the write buffer, and bytes that the socket took.
+    buffered: u64,
+    written: u64,
+    /// Replies that did not come in time, in a row.
+    timeouts: u32,
+    earliest_deadline: Option<Instant>,
+    driver: Option<Waker>,
+}
+
+impl Batch {
+    /// An empty batch that waits for its first connection.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            gate: Gate::Waiting(Error::new(ErrorKind::Unavailable, "the connection is being established")),
+            limits,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            sent: VecDeque::new(),
+            buffered: 0,
+            written: 0,
+            timeouts: 0,
+            earliest_deadline: None,
+            driver: None,
+        }
+    }
+
+    /// Queues a request; a refused one is handed back with the reason.
+    pub fn push(&mut self, mut request: Request) -> std::result::Result<Option<Waker>, Settled> {
+        let refusal = match &self.gate {
+            Gate::Open => None,
+            Gate::Refusing(error) => Some(error.clone()),
+            Gate::Waiting(reason) => self.queue_full(&request, reason),
+        };
+        if let Some(error) = refusal {
+            let sink = request.sink.take().unwrap_or_else(|| Box::new(|_| ()));
+            return Err(Settled(sink, Err(error)));
+        }
+        self.earliest_deadline =
+            Some(self.earliest_deadline.map_or(request.deadline, |earliest| earliest.min(request.deadline)));
+        self.pending_bytes += request.wire.len();
+        self.pending.push_back(request);
+        Ok(self.driver.take())
+    }
+
+    fn queue_full(&self, request: &Request, reason: &Error) -> Option<Error> {
+        let Limits { commands, bytes } = self.limits;
+        let full = self.pending.len() >= commands || self.pending_bytes + request.wire.len() > bytes;
+        full.then(|| {
+            Error::new(
+                ErrorKind::QueueFull,
+                format!(
+                    "{} commands ({} bytes) already wait for a connection; nothing was sent ({})",
+                    self.pending.len(),
+                    self.pending_bytes,
+                    reason.message()
+                ),
+            )
+        })
+    }
+
+    /// Remembers whom to wake when there is something to send.
+    pub fn register_driver(&mut self, waker: &Waker) {
+        match &mut self.driver {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
+    /// Takes whoever waits for something to send.
+    pub fn take_driver(&mut self) -> Option<Waker> {
+        self.driver.take()
+    }
+
+    /// A new connection is up: counting starts again.
+    pub fn open(&mut self) {
+        self.gate = Gate::Open;
+        self.buffered = 0;
+        self.written = 0;
+        self.timeouts = 0;
+    }
+
+    /// Moves waiting commands into the write buffer.
+    pub fn fill(&mut self, buffer: &mut BytesMut) {
+        while buffer.len() < WRITE_AHEAD
+            && let Some(request) = self.pending.pop_front()
+        {
+            self.pending_bytes -= request.wire.len();
+            buffer.extend_from_slice(&request.wire);
+            let start = self.buffered;
+            self.buffered += request.wire.len() as u64;
+            self.sent.push_back(Sent { request, start });
+        }
+    }
+
+    /// The socket took so many bytes.
+    pub fn wrote(&mut self, bytes: usize) {
+        self.written += bytes as u64;
+    }
+
+    /// Matches a reply with the oldest request. `None` if its caller gave up, or nobody asked.
+    pub fn reply(&mut self, outcome: Result<Reply>) -> Option<Settled> {
+        self.timeouts = 0;
+        let sent = self.sent.pop_front()?;
+        sent.request.sink.map(|sink| Settled(sink, outcome))
+    }
+
+    /// Whether requests wait or are on their way.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.sent.is_empty()
+    }
+
+    /// Whether a reply is awaited. Says nothing about commands that were not sent yet.
+    pub fn awaits_reply(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
+    /// Replies missed in a row. A few of them mean that the connection is dead although nobody closed it.
+    pub fn timeouts_in_a_row(&self) -> u32 {
+        self.timeouts
+    }
+
+    /// When [`Batch::expire`] has something to do next.
+    pub fn earliest_deadline(&self) -> Option<Instant> {
+        self.earliest_deadline
+    }
+
+    /// The connection is gone. What was never sent, or may be sent twice, waits for the next one; the outcome of
+    /// the rest is unknown.
+    pub fn lost(&mut self, reason: &Error) -> Vec<Settled> {
+        let written = self.written;
+        let mut settled = Vec::new();
+        for Sent { mut request, start } in std::mem::take(&mut self.sent).into_iter().rev() {
+            let Some(sink) = request.sink.take() else { continue };
+            if start >= written || request.repeat == Repeat::Safe {
+                request.sink = Some(sink);
+                self.pending_bytes += request.wire.len();
+                self.pending.push_front(request);
+            } else {
+                settled.push(Settled(sink, Err(outcome_unknown(reason.message()))));
+            }
+        }
+        self.gate = Gate::Waiting(reason.clone());
+        settled.reverse();
+        settled
+    }
+
+    /// There is still no connection, for a new reason.
+    pub fn wait(&mut self, reason: Error) {
+        self.gate = Gate::Waiting(reason);
+    }
+
+    /// Refuses what waits and what comes. Replies to what was sent are still delivered.
+    pub fn refuse(&mut self, error: Error) -> Vec<Settled> {
+        self.gate = Gate::Refusing(error.clone());
+        self.pending_bytes = 0;
+        let settled = std::mem::take(&mut self.pending);
+        settled
+            .into_iter()
+            .filter_map(|mut request| Some(Settled(request.sink.take()?, Err(error.clone()))))
+            .collect()
+    }
+
+    /// Accepts no more, but sends what waits.
+    pub fn finish(&mut self, error: Error) {
+        self.gate = Gate::Refusing(error);
+    }
+
+    /// Ends every request whose time is over. Those already sent keep their place in the pipeline.
+    pub fn expire(&mut self, now: Instant) -> Vec<Settled> {
+        if self.earliest_deadline.is_none_or(|earliest| now < earliest) {
+            return Vec::new();
+        }
+        let mut settled = Vec::new();
+        let mut earliest: Option<Instant> = None;
+        let mut keep = |deadline: Instant| {
+            earliest = Some(earliest.map_or(deadline, |known| known.min(deadline)));
+        };
+        for Sent { request, .. } in &mut self.sent {
+            if request.sink.is_some() && request.deadline > now {
+                keep(request.deadline);
+            } else if let Some(sink) = request.sink.take() {
+                self.timeouts += 1;
+                settled.push(Settled(sink, Err(no_reply(request.repeat))));
+            }
+        }
+        let reason = match &self.gate {
+            Gate::Open => "the server does not take commands fast enough",
+            Gate::Waiting(reason) | Gate::Refusing(reason) => reason.message(),
+        };
+        let unavailable = format!("no connection to Redis in time, nothing was sent: {reason}");
+        self.pending.retain_mut(|request| {
+            if request.deadline > now {
+                keep(request.deadline);
+                return true;
+            }
+            self.pending_bytes -= request.wire.len();
+            if let Some(sink) = request.sink.take() {
+                settled.push(Settled(sink, Err(Error::new(ErrorKind::Unavailable, unavailable.clone()))));
+            }
+            false
+        });
+        self.earliest_deadline = earliest;
+        settled
+    }
+}
+
+fn outcome_unknown(reason: &str) -> Error {
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        format!("the connection to Redis was lost before the reply, the write may or may not have happened: {reason}"),
+    )
+}
+
+fn no_reply(repeat: Repeat) -> Error {
+    match repeat {
+        Repeat::Safe => Error::new(ErrorKind::Timeout, "timeout: Redis did not reply in time"),
+        Repeat::Never => Error::new(
+            ErrorKind::OutcomeUnknown,
+            "timeout: Redis did not reply in time, the write may or may not have happened",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { commands: 3, bytes: 1000 };
+
+    fn request(command: Command, millis: u64, start: Instant) -> (Request, Receiver<Result<Reply>>) {
+        let (sender, receiver) = channel();
+        let sink = Box::new(move |outcome| sender.send(outcome).unwrap());
+        (Request::new(command, start + Duration::from_millis(millis), sink), receiver)
+    }
+
+    fn open() -> (Batch, Instant) {
+        let mut batch = Batch::new(LIMITS);
+        batch.open();
+        (batch, Instant::now())
+    }
+
+    fn push(batch: &mut Batch, command: Command, start: Instant) -> Receiver<Result<Reply>> {
+        let (request, receiver) = request(command, 5000, start);
+        if let Err(refused) = batch.push(request) {
+            refused.deliver();
+        }
+        receiver
+    }
+
+    fn kind(receiver: &Receiver<Result<Reply>>) -> ErrorKind {
+        receiver.try_recv().unwrap().unwrap_err().kind()
+    }
+
+    fn deliver(settled: impl IntoIterator<Item = Settled>) {
+        settled.into_iter().for_each(Settled::deliver);
+    }
+
+    #[test]
+    fn commands_of_a_tick_leave_as_one_pipeline_and_replies_come_in_order() {
+        let (mut batch, start) = open();
+        let first = push(&mut batch, Command::new("GET").arg("a"), start);
+        let second = push(&mut batch, Command::new("GET").arg("b"), start);
+        let mut buffer = BytesMut::new();
+        batch.fill(&mut buffer);
+        assert_eq!(&buffer[..], b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$3\r\nGET\r\n$1\r\nb\r\n");
+        deliver(batch.reply(Ok(Reply::Int(1))));
+        deliver(batch.reply(Err(Error::new(ErrorKind::Server, "ERR no"))));
+        assert_eq!(first.try_recv().unwrap().unwrap(), Reply::Int(1));
+        assert_eq!(kind(&second), ErrorKind::Server);
+        assert!(batch.is_idle());
+    }
+
+    #[test]
+    fn a_lost_connection_repeats_what_is_safe_and_tells_the_truth_about_the_rest() {
+        let (mut batch, start) = open();
+        let write = push(&mut batch, Command::new("INCR").arg("a"), start);
+        let read = push(&mut batch, Command::new("GET").arg("a").repeatable(), start);
+        let unsent = push(&mut batch, Command::new("INCR").arg("b"), start);
+        let mut buffer = BytesMut::new();
+        batch.fill(&mut buffer);
+        let unsent_length = Command::new("INCR").arg("b").into_wire().len();
+        batch.wrote(buffer.len() - unsent_length);
+        deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+        assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
+        assert!(read.try_recv().is_err() && unsent.try_recv().is_err());
+
+        batch.open();
+        buffer.clear();
+        batch.fill(&mut buffer);
+        let expected = [Command::new("GET").arg("a").into_wire(), Command::new("INCR").arg("b").into_wire()];
+        assert_eq!(&buffer[..], expected.concat());
+    }
+
+    #[test]
+    fn a_command_of_which_one_byte_left_is_not_repeated() {
+        let (mut batch, start) = open();
+        let write = push(&mut batch, Command::new("INCR").arg("a"), start);
+        batch.fill(&mut BytesMut::new());
+        batch.wrote(1);
+        deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+        assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_while_down_and_only_then() {
+        let start = Instant::now();
+        let mut batch = Batch::new(LIMITS);
+        let waiting: Vec<_> = (0..3).map(|_| push(&mut batch, Command::new("PING"), start)).collect();
+        assert_eq!(kind(&push(&mut batch, Command::new("PING"), start)), ErrorKind::QueueFull);
+        assert!(waiting.iter().all(|receiver| receiver.try_recv().is_err()));
+        batch.open();
+        let fourth = push(&mut batch, Command::new("PING"), start);
+        assert!(fourth.try_recv().is_err());
+
+        let mut batch = Batch::new(LIMITS);
+        assert_eq!(kind(&push(&mut batch, Command::new("SET").arg([0; 2000]), start)), ErrorKind::QueueFull);
+    }
+
+    #[test]
+    fn every_request_ends_by_its_deadline() {
+        let (mut batch, start) = open();
+        let (read, read_outcome) = request(Command::new("GET").arg("a").repeatable(), 100, start);
+        let (write, write_outcome) = request(Command::new("INCR").arg("a"), 200, start);
+        let (waiting, waiting_outcome) = request(Command::new("INCR").arg("a"), 150, start);
+        assert!(batch.push(read).is_ok() && batch.push(write).is_ok());
+        batch.fill(&mut BytesMut::new());
+        assert!(batch.push(waiting).is_ok());
+        assert_eq!(batch.earliest_deadline(), Some(start + Duration::from_millis(100)));
+
+        deliver(batch.expire(start + Duration::from_millis(99)));
+        assert!(read_outcome.try_recv().is_err());
+        deliver(batch.expire(start + Duration::from_millis(160)));
+        assert_eq!(kind(&read_outcome), ErrorKind::Timeout);
+        assert_eq!(kind(&waiting_outcome), ErrorKind::Unavailable);
+        deliver(batch.expire(start + Duration::from_millis(200)));
+        assert_eq!(kind(&write_outcome), ErrorKind::OutcomeUnknown);
+        assert_eq!(batch.earliest_deadline(), None);
+        assert_eq!(batch.timeouts_in_a_row(), 2);
+
+        // The late replies still belong to the calls that gave up, not to the next one.
+        let next = push(&mut batch, Command::new("GET").arg("b"), start);
+        batch.fill(&mut BytesMut::new());
+        assert!(batch.reply(Ok(Reply::Int(1))).is_none());
+        assert!(batch.reply(Ok(Reply::Int(2))).is_none());
+        deliver(batch.reply(Ok(Reply::Int(3))));
+        assert_eq!(next.try_recv().unwrap().unwrap(), Reply::Int(3));
+    }
+
+    #[test]
+    fn a_closed_batch_refuses_but_answers_what_was_sent() {
+        let (mut batch, start) = open();
+        let sent = push(&mut batch, Command::new("INCR").arg("a"), start);
+        batch.fill(&mut BytesMut::new());
+        let waiting = push(&mut batch, Command::new("INCR").arg("a"), start);
+        deliver(batch.refuse(Error::new(ErrorKind::Closed, "closed")));
+        assert_eq!(kind(&waiting), ErrorKind::Closed);
+        assert_eq!(kind(&push(&mut batch, Command::new("PING"), start)), ErrorKind::Closed);
+        deliver(batch.reply(Ok(Reply::Int(1))));
+        assert_eq!(sent.try_recv().unwrap().unwrap(), Reply::Int(1));
+    }
+}

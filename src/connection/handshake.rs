@@ -1,0 +1,151 @@
+//! The first words on a new connection: protocol, credentials, name, database, and whether the server is ready.
+
+use bytes::BytesMut;
+use redis::ValueCodec;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::codec::Decoder;
+
+use super::command::Command;
+use super::config::Config;
+use super::dial::{Stream, errno_name};
+use super::reply::{self, Reply};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A connected stream with its parser state.
+pub struct Session {
+    /// The stream.
+    pub stream: Stream,
+    /// The reply parser.
+    pub codec: ValueCodec,
+    /// Bytes received and not yet parsed.
+    pub input: BytesMut,
+    /// Bytes to send.
+    pub output: BytesMut,
+    /// Whether the server speaks RESP3, so that messages can arrive beside replies.
+    pub resp3: bool,
+}
+
+impl Session {
+    /// Introduces us to the server on the other end of `stream`.
+    pub async fn open(stream: Stream, config: &Config) -> Result<Self> {
+        let mut session = Self {
+            stream,
+            codec: ValueCodec::default(),
+            input: BytesMut::with_capacity(16 * 1024),
+            output: BytesMut::with_capacity(16 * 1024),
+            resp3: false,
+        };
+        if config.protocol == 3 {
+            session.resp3 = session.hello(config).await?;
+        }
+        if !session.resp3 {
+            session.auth(config).await?;
+        }
+        session.settle_in(config).await?;
+        Ok(session)
+    }
+
+    /// `false` if the server knows no RESP3.
+    async fn hello(&mut self, config: &Config) -> Result<bool> {
+        let mut hello = Command::new("HELLO").arg("3");
+        if let Some(password) = &config.password {
+            let user = config.username.as_deref().unwrap_or("default");
+            hello = hello.arg("AUTH").arg(user).arg(password.reveal());
+        }
+        match self.ask([hello]).await?.remove(0) {
+            Ok(_) => Ok(true),
+            // Redis before 6, or a proxy: `ERR unknown command`, `NOPROTO`.
+            Err(error) if error.kind() == ErrorKind::Server => Ok(false),
+            Err(error) => Err(refused(error, config)),
+        }
+    }
+
+    async fn auth(&mut self, config: &Config) -> Result<()> {
+        let Some(password) = &config.password else { return Ok(()) };
+        let mut auth = Command::new("AUTH");
+        if let Some(user) = &config.username {
+            auth = auth.arg(user);
+        }
+        match self.ask([auth.arg(password.reveal())]).await?.remove(0) {
+            Ok(_) => Ok(()),
+            // Servers before 6 have no code of their own for a refused password.
+            Err(error) if error.kind() == ErrorKind::Server => {
+                Err(refused(Error::new(ErrorKind::AuthFailed, error.message().to_owned()), config))
+            }
+            Err(error) => Err(refused(error, config)),
+        }
+    }
+
+    async fn settle_in(&mut self, config: &Config) -> Result<()> {
+        let mut commands = vec![Command::new("PING")];
+        if config.db != 0 {
+            commands.push(Command::new("SELECT").number(config.db));
+        }
+        if let Some(name) = &config.connection_name {
+            commands.push(Command::new("CLIENT").arg("SETNAME").arg(name));
+        }
+        let mut answers = self.ask(commands).await?.into_iter();
+        if let Some(Err(error)) = answers.next()
+            // A user without the right to PING may have every right that matters.
+            && error.kind() != ErrorKind::NoPermission
+        {
+            return Err(refused(error, config));
+        }
+        if config.db != 0
+            && let Some(Err(error)) = answers.next()
+        {
+            let text = format!("cannot select database {}: {}", config.db, error.message());
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        // The name is a courtesy to whoever reads CLIENT LIST.
+        Ok(())
+    }
+
+    async fn ask(&mut self, commands: impl IntoIterator<Item = Command>) -> Result<Vec<Result<Reply>>> {
+        let mut wire = Vec::new();
+        let mut answers = Vec::new();
+        let mut expected = 0;
+        for command in commands {
+            wire.extend_from_slice(&command.into_wire());
+            expected += 1;
+        }
+        let lost = |error: &std::io::Error| {
+            Error::new(ErrorKind::Unavailable, format!("{} during the handshake: {error}", errno_name(error)))
+        };
+        self.stream.write_all(&wire).await.map_err(|error| lost(&error))?;
+        self.stream.flush().await.map_err(|error| lost(&error))?;
+        while answers.len() < expected {
+            match self.codec.decode(&mut self.input) {
+                Ok(Some(redis::Value::Push { .. })) => {}
+                Ok(Some(value)) => answers.push(reply::from_value(value)),
+                Ok(None) => {
+                    if self.stream.read_buf(&mut self.input).await.map_err(|error| lost(&error))? == 0 {
+                        return Err(Error::new(
+                            ErrorKind::Unavailable,
+                            "ECONNRESET the server closed the connection during the handshake",
+                        ));
+                    }
+                }
+                Err(error) => {
+                    let text = format!("the endpoint does not speak the Redis protocol: {error}");
+                    return Err(Error::new(ErrorKind::Unavailable, text));
+                }
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// Says what to do about it. The server's text never holds the password.
+fn refused(error: Error, config: &Config) -> Error {
+    if error.kind() != ErrorKind::AuthFailed {
+        return error;
+    }
+    let advice = match (&config.password, &config.username) {
+        (None, _) => "it requires a password: set password in the connection options or in the URL".to_owned(),
+        (Some(_), None) => "check the password".to_owned(),
+        (Some(_), Some(user)) => format!("check the password of the user {user:?} and that the user is on"),
+    };
+    let text = format!("Redis at {} refused us: {advice} ({})", config.endpoint, error.message());
+    Error::new(ErrorKind::AuthFailed, text)
+}

@@ -1,0 +1,344 @@
+//! The JavaScript half of the bridge: promises are created and settled here, on their own thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::panic::AssertUnwindSafe;
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use napi::sys;
+
+use super::completion::{Answer, Completion, CompletionList, Deferred, EventSink, Settler};
+use super::io_thread::{self, Work};
+use super::output::{EnvironmentGone, error_to_js, output_to_js};
+use crate::error::Error;
+
+/// A slice of completions ends after this time or this many entries. What the program does with each result runs
+/// after the slice, so the number is bounded as well as the time.
+const SLICE_TIME: Duration = Duration::from_micros(400);
+const SLICE_ENTRIES: usize = 256;
+/// How many entries are settled between two looks at the clock.
+const CLOCK_EVERY: usize = 16;
+
+/// State of one `napi_env`, kept in its instance data. Never leaves its thread.
+pub struct Environment {
+    env: sys::napi_env,
+    list: Arc<CompletionList>,
+    wake: sys::napi_threadsafe_function,
+    calls_in_flight: Cell<usize>,
+    /// Entries taken from the list that did not fit into the last slice.
+    backlog: RefCell<VecDeque<Completion>>,
+    spare: Cell<Vec<Completion>>,
+    /// `setImmediate` and the function it is given, to continue a drain after the event loop had its turn.
+    set_immediate: sys::napi_ref,
+    continue_drain: sys::napi_ref,
+    continuing: Cell<bool>,
+    event_sink: Cell<sys::napi_ref>,
+}
+
+/// Turns a status into a napi error.
+fn check(status: sys::napi_status, what: &str) -> napi::Result<()> {
+    if status == sys::Status::napi_ok {
+        Ok(())
+    } else {
+        Err(napi::Error::new(napi::Status::from(status), format!("ferroflow: {what} failed")))
+    }
+}
+
+impl Environment {
+    /// Sets the environment up. Called once when the addon is loaded into it.
+    pub fn attach(env: &napi::Env) -> napi::Result<()> {
+        let env = env.raw();
+        // SAFETY: we are on the environment's thread, called by Node while it loads the addon; every pointer is
+        // to a live local. The box is owned by the instance data from then on and freed by `detach`.
+        unsafe {
+            let (mut global, mut set_immediate) = (ptr::null_mut(), ptr::null_mut());
+            check(sys::napi_get_global(env, &mut global), "napi_get_global")?;
+            check(
+                sys::napi_get_named_property(env, global, c"setImmediate".as_ptr(), &mut set_immediate),
+                "reading setImmediate",
+            )?;
+            let mut continue_drain = ptr::null_mut();
+            check(
+                sys::napi_create_function(
+                    env,
+                    c"ferroflowDrain".as_ptr(),
+                    14,
+                    Some(on_continue),
+                    ptr::null_mut(),
+                    &mut continue_drain,
+                ),
+                "napi_create_function",
+            )?;
+            let wake = create_wake(env)?;
+            let environment = Box::into_raw(Box::new(Self {
+                env,
+                list: Arc::new(CompletionList::new(wake)),
+                wake,
+                calls_in_flight: Cell::new(0),
+                backlog: RefCell::default(),
+                spare: Cell::default(),
+                set_immediate: reference(env, set_immediate)?,
+                continue_drain: reference(env, continue_drain)?,
+                continuing: Cell::new(false),
+                event_sink: Cell::new(ptr::null_mut()),
+            }));
+            check(
+                sys::napi_set_instance_data(env, environment.cast(), Some(detach), ptr::null_mut()),
+                "napi_set_instance_data",
+            )?;
+            // Added after the threadsafe function was made, so that it runs before Node takes that away.
+            check(
+                sys::napi_add_env_cleanup_hook(env, Some(on_cleanup), environment.cast()),
+                "napi_add_env_cleanup_hook",
+            )
+        }
+    }
+
+    /// The environment of the running call.
+    pub fn of(env: &napi::Env) -> napi::Result<&Self> {
+        // SAFETY: `env` proves that we are on its thread; the reference cannot outlive the call that `env` is of.
+        unsafe { Self::of_raw(env.raw()) }
+            .ok_or_else(|| napi::Error::from_reason("ferroflow: this environment has ended"))
+    }
+
+    unsafe fn of_raw<'env>(env: sys::napi_env) -> Option<&'env Self> {
+        let mut data: *mut c_void = ptr::null_mut();
+        // SAFETY: the caller is on the thread of `env`; the data is what `attach` stored.
+        unsafe {
+            if sys::napi_get_instance_data(env, &mut data) != sys::Status::napi_ok {
+                return None;
+            }
+            data.cast::<Self>().as_ref()
+        }
+    }
+
+    /// Creates a promise and hands `start` its settler, on this thread; the result is what the I/O thread shall
+    /// do. The process stays alive until the promise is settled.
+    pub fn submit(&self, start: impl FnOnce(Settler) -> Work) -> napi::Result<sys::napi_value> {
+        let (mut deferred, mut promise) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: `self` is only reachable on the environment's thread; both pointers are to live locals.
+        check(unsafe { sys::napi_create_promise(self.env, &mut deferred, &mut promise) }, "napi_create_promise")?;
+        if self.calls_in_flight.replace(self.calls_in_flight.get() + 1) == 0 {
+            // SAFETY: as above; the function lives as long as the environment.
+            unsafe { sys::napi_ref_threadsafe_function(self.env, self.wake) };
+        }
+        let settler = Settler::new(Arc::clone(&self.list), Deferred(deferred));
+        // Without an I/O thread the work is dropped, and with it the settler, which rejects the promise.
+        let _ = io_thread::submit(start(settler));
+        Ok(promise)
+    }
+
+    /// Like [`Environment::submit`] for a future; a panic in it becomes an error.
+    pub fn submit_task(
+        &self,
+        task: impl Future<Output = Answer> + Send + 'static,
+    ) -> napi::Result<sys::napi_value> {
+        self.submit(|settler| {
+            Work::Task(Box::pin(async move {
+                let answer = catch_unwind(task).await;
+                settler.settle(answer);
+            }))
+        })
+    }
+
+    /// Where native objects of this environment report events.
+    pub fn events(&self) -> EventSink {
+        EventSink::new(Arc::clone(&self.list))
+    }
+
+    /// Sets the function that is called with `(source, name, detail)` for each event.
+    pub fn set_event_sink(&self, sink: sys::napi_value) -> napi::Result<()> {
+        // SAFETY: on the environment's thread, `sink` is a live handle of the running call.
+        self.event_sink.set(unsafe { reference(self.env, sink)? });
+        Ok(())
+    }
+
+    /// Settles what is on the list, one slice at a time.
+    fn drain(&self) {
+        let mut backlog = self.backlog.borrow_mut();
+        let mut taken = self.list.take(self.spare.take());
+        backlog.extend(taken.drain(..));
+        self.spare.set(taken);
+
+        let started = Instant::now();
+        for settled in 1..=SLICE_ENTRIES {
+            let Some(completion) = backlog.pop_front() else { break };
+            self.complete(completion);
+            if settled % CLOCK_EVERY == 0 && started.elapsed() > SLICE_TIME {
+                break;
+            }
+        }
+        if !backlog.is_empty() && !self.continuing.replace(true) && self.schedule_continuation().is_err() {
+            self.continuing.set(false);
+        }
+    }
+
+    fn complete(&self, completion: Completion) {
+        match completion {
+            Completion::Settle { deferred, answer } => {
+                // An error here means that the environment is ending; the promise ends with it.
+                let _ = self.settle(deferred, answer);
+                let left = self.calls_in_flight.get() - 1;
+                self.calls_in_flight.set(left);
+                if left == 0 {
+                    // SAFETY: on the environment's thread; the function lives as long as the environment.
+                    unsafe { sys::napi_unref_threadsafe_function(self.env, self.wake) };
+                }
+            }
+            Completion::Event { source, name, detail } => {
+                let _ = self.deliver(source, name, detail);
+            }
+        }
+    }
+
+    fn settle(&self, Deferred(deferred): Deferred, answer: Answer) -> Result<(), EnvironmentGone> {
+        // SAFETY: `drain` runs on the environment's thread inside a handle scope; each deferred is settled once.
+        unsafe {
+            match answer {
+                Ok(output) => {
+                    let value = output_to_js(self.env, output)?;
+                    sys::napi_resolve_deferred(self.env, deferred, value);
+                }
+                Err(error) => {
+                    let value = error_to_js(self.env, &error)?;
+                    sys::napi_reject_deferred(self.env, deferred, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(
+        &self,
+        source: u32,
+        name: &'static str,
+        detail: super::Output,
+    ) -> Result<(), EnvironmentGone> {
+        let sink = self.event_sink.get();
+        if sink.is_null() {
+            return Ok(());
+        }
+        // SAFETY: on the environment's thread inside a handle scope; the sink's reference lives as long as the
+        // environment.
+        unsafe {
+            let mut function = ptr::null_mut();
+            sys::napi_get_reference_value(self.env, sink, &mut function);
+            let mut this = ptr::null_mut();
+            sys::napi_get_undefined(self.env, &mut this);
+            let arguments = [
+                output_to_js(self.env, super::Output::Number(f64::from(source)))?,
+                output_to_js(self.env, super::Output::text(name))?,
+                output_to_js(self.env, detail)?,
+            ];
+            sys::napi_call_function(self.env, this, function, 3, arguments.as_ptr(), ptr::null_mut());
+            // An exception left pending would make every later call of this slice fail.
+            let mut exception = ptr::null_mut();
+            sys::napi_get_and_clear_last_exception(self.env, &mut exception);
+        }
+        Ok(())
+    }
+
+    fn schedule_continuation(&self) -> napi::Result<()> {
+        // SAFETY: on the environment's thread inside a handle scope; both references live as long as it.
+        unsafe {
+            let (mut this, mut set_immediate, mut function) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+            check(sys::napi_get_undefined(self.env, &mut this), "napi_get_undefined")?;
+            check(
+                sys::napi_get_reference_value(self.env, self.set_immediate, &mut set_immediate),
+                "napi_get_reference_value",
+            )?;
+            check(
+                sys::napi_get_reference_value(self.env, self.continue_drain, &mut function),
+                "napi_get_reference_value",
+            )?;
+            check(
+                sys::napi_call_function(self.env, this, set_immediate, 1, &function, ptr::null_mut()),
+                "setImmediate",
+            )
+        }
+    }
+}
+
+/// A strong reference that lives as long as the environment.
+unsafe fn reference(env: sys::napi_env, value: sys::napi_value) -> napi::Result<sys::napi_ref> {
+    let mut reference = ptr::null_mut();
+    // SAFETY: the caller is on the environment's thread with a live handle.
+    check(unsafe { sys::napi_create_reference(env, value, 1, &mut reference) }, "napi_create_reference")?;
+    Ok(reference)
+}
+
+/// The threadsafe function that runs [`on_wake`], not keeping the event loop alive by itself.
+unsafe fn create_wake(env: sys::napi_env) -> napi::Result<sys::napi_threadsafe_function> {
+    let (mut name, mut wake) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: the caller is on the environment's thread; the name is a C string literal of the given length.
+    unsafe {
+        check(sys::napi_create_string_utf8(env, c"ferroflow".as_ptr(), 9, &mut name), "napi_create_string")?;
+        check(
+            sys::napi_create_threadsafe_function(
+                env,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                name,
+                0,
+                1,
+                ptr::null_mut(),
+                None,
+                ptr::null_mut(),
+                Some(on_wake),
+                &mut wake,
+            ),
+            "napi_create_threadsafe_function",
+        )?;
+        check(sys::napi_unref_threadsafe_function(env, wake), "napi_unref_threadsafe_function")?;
+    }
+    Ok(wake)
+}
+
+/// Runs on the JavaScript thread for every wake.
+unsafe extern "C" fn on_wake(
+    env: sys::napi_env,
+    _function: sys::napi_value,
+    _context: *mut c_void,
+    _data: *mut c_void,
+) {
+    // SAFETY: Node calls this on the environment's thread; a null `env` says that it is ending.
+    if !env.is_null()
+        && let Some(environment) = unsafe { Environment::of_raw(env) }
+    {
+        environment.drain();
+    }
+}
+
+/// Runs from `setImmediate` to settle the next slice.
+unsafe extern "C" fn on_continue(env: sys::napi_env, _info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node calls this on the environment's thread.
+    if let Some(environment) = unsafe { Environment::of_raw(env) } {
+        environment.continuing.set(false);
+        environment.drain();
+    }
+    ptr::null_mut()
+}
+
+/// The environment is ending, perhaps with calls in flight.
+unsafe extern "C" fn on_cleanup(environment: *mut c_void) {
+    // SAFETY: registered with a pointer to the box that the instance data owns, which is freed after the hooks.
+    unsafe { &*environment.cast::<Environment>() }.list.end();
+}
+
+unsafe extern "C" fn detach(_env: sys::napi_env, environment: *mut c_void, _hint: *mut c_void) {
+    // SAFETY: the pointer is the box that `attach` gave away, and this is its only finaliser.
+    drop(unsafe { Box::from_raw(environment.cast::<Environment>()) });
+}
+
+/// Polls a future so that a panic in it becomes an error.
+async fn catch_unwind(task: impl Future<Output = Answer>) -> Answer {
+    let mut task = std::pin::pin!(task);
+    std::future::poll_fn(move |context| {
+        let poll = std::panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context)));
+        poll.unwrap_or_else(|payload| std::task::Poll::Ready(Err(Error::from_panic(&*payload))))
+    })
+    .await
+}

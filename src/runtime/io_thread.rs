@@ -1,0 +1,168 @@
+//! The I/O thread: one per process, a current-thread tokio runtime, started on first use and never stopped (it
+//! sleeps while nothing happens and does not keep the process alive).
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+
+use super::completion::CompletionList;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Work for the I/O thread.
+pub enum Work {
+    /// A closure that hands something over, such as one command to its connection. Must not block.
+    Step(Box<dyn FnOnce() + Send>),
+    /// A future to run to its end.
+    Task(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+/// How long the thread looks for the next call before it sleeps. Waking a sleeping thread takes about as long,
+/// and it spins only while traffic is one or two calls at a time: under load there is always work.
+const SPIN: Duration = Duration::from_micros(50);
+const SPIN_CALLS: usize = 2;
+
+struct IoThread {
+    submissions: Mutex<Vec<Work>>,
+    /// The thread has nothing to do and must be woken for new work.
+    asleep: AtomicBool,
+    wake: Notify,
+}
+
+static IO_THREAD: OnceLock<std::result::Result<Arc<IoThread>, String>> = OnceLock::new();
+static CALLS_IN_FLIGHT: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static ON_IO_THREAD: Cell<bool> = const { Cell::new(false) };
+    static LAST_ACTIVITY: Cell<Option<Instant>> = const { Cell::new(None) };
+    static TO_FLUSH: RefCell<Vec<Arc<CompletionList>>> = const { RefCell::new(Vec::new()) };
+    static FLUSH: RefCell<Option<Arc<Notify>>> = const { RefCell::new(None) };
+}
+
+fn io_thread() -> Result<&'static Arc<IoThread>> {
+    IO_THREAD
+        .get_or_init(start)
+        .as_ref()
+        .map_err(|error| Error::new(ErrorKind::Internal, format!("cannot start the I/O thread: {error}")))
+}
+
+fn start() -> std::result::Result<Arc<IoThread>, String> {
+    let shared = Arc::new(IoThread {
+        submissions: Mutex::default(),
+        asleep: AtomicBool::new(false),
+        wake: Notify::new(),
+    });
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let for_thread = Arc::clone(&shared);
+    std::thread::Builder::new()
+        .name("ferroflow-io".to_owned())
+        .spawn(move || {
+            ON_IO_THREAD.set(true);
+            let flush = Arc::new(Notify::new());
+            FLUSH.set(Some(Arc::clone(&flush)));
+            runtime.block_on(async move {
+                tokio::spawn(flush_completions(flush));
+                // Spawned, not polled by `block_on` itself, so that it takes turns with the connections.
+                let _ = tokio::spawn(take_submissions(for_thread)).await;
+            });
+        })
+        .map_err(|error| error.to_string())?;
+    Ok(shared)
+}
+
+/// Hands work to the I/O thread, starting it if this is the first.
+pub fn submit(work: Work) -> Result<()> {
+    let io = io_thread()?;
+    io.submissions.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+    if io.asleep.swap(false, Ordering::SeqCst) {
+        io.wake.notify_one();
+    }
+    Ok(())
+}
+
+/// Runs a future on the I/O thread, from any thread.
+pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    if ON_IO_THREAD.get() {
+        tokio::spawn(task);
+        Ok(())
+    } else {
+        submit(Work::Task(Box::pin(task)))
+    }
+}
+
+async fn take_submissions(io: Arc<IoThread>) {
+    let mut batch = Vec::new();
+    loop {
+        std::mem::swap(&mut batch, &mut *io.submissions.lock().unwrap_or_else(PoisonError::into_inner));
+        if !batch.is_empty() {
+            note_activity();
+            for work in batch.drain(..) {
+                match work {
+                    Work::Step(step) => step(),
+                    Work::Task(task) => drop(tokio::spawn(task)),
+                }
+            }
+            // The connections write what they were just given, and more calls may have come meanwhile.
+            yield_now().await;
+        } else if worth_spinning() {
+            yield_now().await;
+        } else {
+            io.asleep.store(true, Ordering::SeqCst);
+            // A call that came before the flag was up woke nobody.
+            if io.submissions.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                io.wake.notified().await;
+            }
+            io.asleep.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Remembers that something happened, for [`worth_spinning`]. I/O thread only.
+pub fn note_activity() {
+    LAST_ACTIVITY.set(Some(Instant::now()));
+}
+
+fn worth_spinning() -> bool {
+    CALLS_IN_FLIGHT.load(Ordering::Relaxed) <= SPIN_CALLS
+        && LAST_ACTIVITY.get().is_some_and(|last| last.elapsed() < SPIN)
+}
+
+pub(super) fn call_started() {
+    CALLS_IN_FLIGHT.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(super) fn call_ended() {
+    CALLS_IN_FLIGHT.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Wakes the list's environment once the current round of tasks is over, or at once from any other thread.
+pub(super) fn flush_later(list: Arc<CompletionList>) {
+    if !ON_IO_THREAD.get() {
+        list.wake();
+        return;
+    }
+    note_activity();
+    TO_FLUSH.with_borrow_mut(|lists| lists.push(list));
+    FLUSH.with_borrow(|flush| {
+        if let Some(flush) = flush {
+            flush.notify_one();
+        }
+    });
+}
+
+/// Woken by the first completion of a round, it is queued behind the tasks that the same replies woke, and so runs
+/// when all of them have added theirs.
+async fn flush_completions(flush: Arc<Notify>) {
+    loop {
+        flush.notified().await;
+        for list in TO_FLUSH.take() {
+            list.wake();
+        }
+    }
+}

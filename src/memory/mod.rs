@@ -5,16 +5,21 @@
 //! - [`Engine`]: what a user of the engine holds; one mutex around the data, never held across an `await`.
 //! - [`Database`]: the data, as seen by one atomic section.
 //! - [`Subscription`]: a listener to one channel.
-//! - `entry`: what a key holds. `clock`: what time it is.
+//! - `entry`: what a key holds. `clock`: what time it is. `glob`: the patterns of `KEYS` and `SCAN`.
+//! - `command`: the Redis commands that [`Engine::command`] understands, as a table.
 
 mod clock;
+mod command;
 mod database;
 mod entry;
+mod glob;
 mod subscription;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::connection::reply::Reply;
+use crate::error::Result;
 use crate::time::Millis;
 
 use clock::Clock;
@@ -68,7 +73,8 @@ impl Engine {
     /// or changes anything meanwhile, and time stands still. If `work` panics, what it changed so far stays, and
     /// the engine goes on working for others.
     ///
-    /// `work` must be short, and must not call `atomically` of the same engine: they would wait for each other.
+    /// `work` must be short, and must not call `atomically` or `command` of the same engine: they would wait for
+    /// each other.
     pub fn atomically<T>(&self, work: impl FnOnce(&mut Database) -> T) -> T {
         let mut section = Section::begin(lock(&self.database));
         work(&mut section.0)
@@ -83,6 +89,12 @@ impl Engine {
     /// the subscription is dropped. It does not keep the engine alive, but ends with it.
     pub fn subscribe(&self, channel: impl AsRef<[u8]>) -> Subscription {
         Subscription::new(&self.channels, channel.as_ref())
+    }
+
+    /// Runs one Redis command (the name, then its arguments) and answers as Redis 7 does, in the shape of RESP2.
+    /// A command that the engine does not have fails with [`ErrorKind::Unsupported`](crate::error::ErrorKind).
+    pub fn command(&self, args: &[Vec<u8>]) -> Result<Reply> {
+        command::run(self, args)
     }
 }
 
@@ -171,7 +183,7 @@ mod tests {
         }));
         assert!(caught.is_err());
         assert!(engine.atomically(|db| db.exists("k")));
-        assert_eq!(engine.atomically(|db| db.len()), 1);
+        assert_eq!(engine.command(&[b"DBSIZE".to_vec()]).unwrap(), Reply::Int(1));
     }
 
     #[test]

@@ -111,6 +111,8 @@ async fn take_submissions(io: Arc<IoThread>) {
             // The connections write what they were just given, and more calls may have come meanwhile.
             yield_now().await;
         } else if worth_spinning() {
+            // On a busy machine the server or the JavaScript thread may be waiting for this very core.
+            std::thread::yield_now();
             yield_now().await;
         } else {
             io.asleep.store(true, Ordering::SeqCst);

@@ -9,16 +9,19 @@
 //! - [`runtime`]: the I/O thread and the way of a call from JavaScript to it and back.
 //! - [`connection`]: a target becomes a connection; commands of one tick leave as one pipeline.
 //! - [`memory`]: the embedded engine behind `memory://`.
-//! - `binding`: the only code that JavaScript sees; it converts and delegates.
+//! - [`workflow`], [`lock`], [`saga`]: one folder a domain, each a trait with a Redis and a memory implementation.
+//! - [`binding`]: the only code that JavaScript sees; it converts and delegates.
 
 #![warn(missing_docs)]
 
+pub mod binding;
 pub mod connection;
 pub mod error;
 pub mod key;
+pub mod lock;
 pub mod memory;
 pub mod runtime;
+pub mod saga;
 pub mod script;
 pub mod time;
-
-mod binding;
+pub mod workflow;

@@ -16,7 +16,10 @@ impl Millis {
     pub fn positive(name: &str, value: f64) -> Result<Self> {
         let millis = Self::zero_or_more(name, value)?;
         if millis.0 == 0 {
-            return Err(Error::new(ErrorKind::InvalidArgument, format!("{name} must be at least 1 millisecond")));
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("{name} must be at least 1 millisecond"),
+            ));
         }
         Ok(millis)
     }
@@ -26,7 +29,10 @@ impl Millis {
         if !(value.is_finite() && value.fract() == 0.0 && (0.0..=Self::MAX.0 as f64).contains(&value)) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
-                format!("{name} must be a whole number of milliseconds from 0 to {}, not {value}", Self::MAX.0),
+                format!(
+                    "{name} must be a whole number of milliseconds from 0 to {}, not {value}",
+                    Self::MAX.0
+                ),
             ));
         }
         Ok(Self(value as u64))

@@ -7,11 +7,21 @@ use napi::{Env, JsValue, Unknown};
 
 use crate::connection::command::Command;
 use crate::error::Error;
+use crate::runtime::{Answer, Environment};
 
 /// Most words fit, and are then read in one call.
 const WORD_BUFFER: usize = 1024;
 
-/// A promise made by [`crate::runtime::Environment`], as the return value of a method.
+/// Runs an operation on the I/O thread; its answer settles the promise that is returned.
+pub(super) fn answer<'env>(
+    env: &'env Env,
+    operation: impl Future<Output = Answer> + Send + 'static,
+) -> napi::Result<Unknown<'env>> {
+    let answer = Environment::of(env)?.submit_task(operation)?;
+    Ok(promise(env, answer))
+}
+
+/// A promise made by [`Environment`], as the return value of a method.
 pub(super) fn promise(env: &Env, promise: sys::napi_value) -> Unknown<'_> {
     // SAFETY: the value is a live handle of the running call of `env`.
     unsafe { Unknown::from_raw_unchecked(env.raw(), promise) }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use napi::{Env, JsValue, Unknown};
+use napi::{Env, Unknown};
 use napi_derive::napi;
 use tokio::time::Instant;
 
-use super::arguments::{command, promise, thrown};
+use super::arguments::{answer, command, promise, thrown};
 use super::handle::Handle;
 use crate::connection::Backend;
 use crate::connection::command::Command;
@@ -80,18 +80,26 @@ impl NativeConnection {
     pub fn close<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let closing = self.handle.close();
         let backend = self.handle.any_backend().clone();
-        let answer = Environment::of(env)?.submit_task(async move {
+        answer(env, async move {
             if let (true, Backend::Server(client)) = (closing, backend) {
                 client.closed().await;
             }
             Ok(Output::Undefined)
-        })?;
-        Ok(promise(env, answer))
+        })
     }
 }
 
 impl NativeConnection {
-    fn send(&self, command: Command, convert: fn(crate::connection::reply::Reply) -> Output, settler: Settler) -> Work {
+    pub(super) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    fn send(
+        &self,
+        command: Command,
+        convert: fn(crate::connection::reply::Reply) -> Output,
+        settler: Settler,
+    ) -> Work {
         let backend = match self.handle.backend() {
             Ok(backend) => backend.clone(),
             Err(error) => return Work::Step(Box::new(move || settler.settle(Err(error)))),
@@ -100,7 +108,9 @@ impl NativeConnection {
             Backend::Server(client) => {
                 let deadline = Instant::now() + client.config().call_timeout();
                 Work::Step(Box::new(move || {
-                    let sink = Box::new(move |outcome: crate::error::Result<_>| settler.settle(outcome.map(convert)));
+                    let sink = Box::new(move |outcome: crate::error::Result<_>| {
+                        settler.settle(outcome.map(convert))
+                    });
                     client.send(command, deadline, sink);
                 }))
             }
@@ -122,5 +132,5 @@ impl Drop for NativeConnection {
 /// Sets the function that gets `(source, name, detail)` for every event of this environment. It must not throw.
 #[napi(ts_args_type = "sink: (source: number, name: string, detail: unknown) => void")]
 pub fn set_event_sink(env: Env, sink: Unknown<'_>) -> napi::Result<()> {
-    Environment::of(&env)?.set_event_sink(sink.raw())
+    Environment::of(&env)?.set_event_sink(sink)
 }

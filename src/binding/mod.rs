@@ -1,8 +1,11 @@
 //! The only code that JavaScript sees: it converts arguments and delegates. One file a domain.
 
 mod arguments;
-mod connection;
+pub mod connection;
 mod handle;
+pub mod lock;
+pub mod saga;
+pub mod workflow;
 
 use napi_derive::napi;
 

@@ -287,7 +287,9 @@ impl Batch {
 fn outcome_unknown(reason: &str) -> Error {
     Error::new(
         ErrorKind::OutcomeUnknown,
-        format!("the connection to Redis was lost before the reply, the write may or may not have happened: {reason}"),
+        format!(
+            "the connection to Redis was lost before the reply, the write may or may not have happened: {reason}"
+        ),
     )
 }
 

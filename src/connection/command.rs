@@ -73,7 +73,8 @@ impl Command {
         let mut rest = self.body.as_slice();
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             // "$<length>\r\n<argument>\r\n", as `push` wrote it.
-            let length = rest[1..end - 1].iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
+            let length =
+                rest[1..end - 1].iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
             words.push(rest[end + 1..end + 1 + length].to_vec());
             rest = &rest[end + 1 + length + 2..];
         }
@@ -160,7 +161,8 @@ const READS: &[&str] = &[
 ];
 
 fn only_reads(name: &[u8]) -> bool {
-    std::str::from_utf8(name).is_ok_and(|name| READS.binary_search(&name.to_ascii_uppercase().as_str()).is_ok())
+    std::str::from_utf8(name)
+        .is_ok_and(|name| READS.binary_search(&name.to_ascii_uppercase().as_str()).is_ok())
 }
 
 #[cfg(test)]

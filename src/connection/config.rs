@@ -211,7 +211,10 @@ pub(crate) mod tests {
 
     #[test]
     fn no_secret_is_printed() {
-        let config = Config::from_json(&json(TCP, r#","password":"s3cret","tls":{"key":"s3cret","rejectUnauthorized":true}"#));
+        let config = Config::from_json(&json(
+            TCP,
+            r#","password":"s3cret","tls":{"key":"s3cret","rejectUnauthorized":true}"#,
+        ));
         assert!(!format!("{:?}", config.unwrap()).contains("s3cret"));
         let error = Config::from_json(&json(TCP, r#","password":{"s3cret":1}"#)).unwrap_err();
         assert!(!error.message().contains("s3cret"));

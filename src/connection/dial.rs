@@ -43,7 +43,9 @@ pub async fn dial(config: &Config) -> Result<Stream> {
             .map(Stream::Unix)
             .map_err(|error| unreachable_endpoint(&config.endpoint, &error)),
         #[cfg(not(unix))]
-        Endpoint::Unix { .. } => Err(Error::new(ErrorKind::Config, "no Unix domain sockets on this platform")),
+        Endpoint::Unix { .. } => {
+            Err(Error::new(ErrorKind::Config, "no Unix domain sockets on this platform"))
+        }
         Endpoint::Memory { .. } => Err(Error::new(ErrorKind::Config, "memory:// is not a server")),
     }
 }
@@ -71,7 +73,10 @@ async fn dial_tcp(config: &Config, host: &str, port: u16) -> Result<TcpStream> {
     Err(last.map_or_else(
         || {
             let family = config.family;
-            Error::new(ErrorKind::Unavailable, format!("ENOTFOUND the host {host} has no IPv{family} address"))
+            Error::new(
+                ErrorKind::Unavailable,
+                format!("ENOTFOUND the host {host} has no IPv{family} address"),
+            )
         },
         |error| unreachable(&error),
     ))
@@ -133,11 +138,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         each_stream!(self, stream => Pin::new(stream).poll_write(context, bytes))
     }
 

@@ -107,7 +107,9 @@ impl Driver<'_> {
                 }
             }
             // The confirmation is the command's reply.
-            value @ Value::Push { kind: PushKind::Subscribe | PushKind::Unsubscribe, .. } => self.answer(value),
+            value @ Value::Push { kind: PushKind::Subscribe | PushKind::Unsubscribe, .. } => {
+                self.answer(value)
+            }
             Value::Push { .. } => {}
             value => self.answer(value),
         }

@@ -142,7 +142,9 @@ fn refused(error: Error, config: &Config) -> Error {
         return error;
     }
     let advice = match (&config.password, &config.username) {
-        (None, _) => "it requires a password: set password in the connection options or in the URL".to_owned(),
+        (None, _) => {
+            "it requires a password: set password in the connection options or in the URL".to_owned()
+        }
         (Some(_), None) => "check the password".to_owned(),
         (Some(_), Some(user)) => format!("check the password of the user {user:?} and that the user is on"),
     };

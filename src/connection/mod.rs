@@ -6,7 +6,7 @@
 //! - [`batch`]: the pipeline of one tick, queue bounds, deadlines, what is repeated and what is not
 //! - [`dial`], [`tls`], [`handshake`]: from an endpoint to a session
 //! - [`single`], [`drive`]: one server, redialled for ever
-//! - [`pubsub`]: subscriptions
+//! - [`pubsub`]: who listens to which channel
 //! - [`status`]: the state that users see
 
 use std::collections::HashMap;
@@ -45,10 +45,12 @@ pub struct Connection {
     key_prefix: String,
 }
 
-/// Connections in use, and how many leases each has.
-static IN_USE: Mutex<Option<HashMap<Config, (Arc<Client>, usize)>>> = Mutex::new(None);
+/// Connections, and how many leases each has.
+type Leases = HashMap<Config, (Arc<Client>, usize)>;
 
-fn in_use() -> MutexGuard<'static, Option<HashMap<Config, (Arc<Client>, usize)>>> {
+static IN_USE: Mutex<Option<Leases>> = Mutex::new(None);
+
+fn in_use() -> MutexGuard<'static, Option<Leases>> {
     IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

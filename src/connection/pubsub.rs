@@ -127,7 +127,12 @@ mod tests {
         let deserted = Arc::new(AtomicUsize::new(0));
         let listen = |channel: &str| {
             let deserted = Arc::clone(&deserted);
-            registry.listen(channel, Box::new(move |_| drop(deserted.fetch_add(1, Ordering::SeqCst))))
+            registry.listen(
+                channel,
+                Box::new(move |_| {
+                    deserted.fetch_add(1, Ordering::SeqCst);
+                }),
+            )
         };
         let (mut first, mut second, mut other) = (listen("a"), listen("a"), listen("b"));
         registry.message(b"a", b"1".to_vec());

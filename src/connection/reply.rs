@@ -89,7 +89,10 @@ pub fn from_value(value: Value) -> Result<Reply> {
         Value::VerbatimString { text, .. } => Ok(Reply::Bytes(text.into_bytes())),
         Value::BigNumber(digits) => Ok(Reply::Bytes(digits)),
         Value::ServerError(error) => Err(from_server_error(&error)),
-        other => Err(Error::new(ErrorKind::Server, format!("the server sent a reply of an unknown kind: {other:?}"))),
+        other => Err(Error::new(
+            ErrorKind::Server,
+            format!("the server sent a reply of an unknown kind: {other:?}"),
+        )),
     }
 }
 

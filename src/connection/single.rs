@@ -321,7 +321,10 @@ mod tests {
             let bound = FIRST_DELAY.saturating_mul(1 << failures.min(10)).min(MAX_DELAY);
             let delays: Vec<_> = (0..50).map(|_| full_jitter(failures)).collect();
             assert!(delays.iter().all(|delay| *delay <= bound));
-            assert!(delays.iter().any(|delay| *delay < bound / 2) && delays.iter().any(|delay| *delay > bound / 2));
+            assert!(
+                delays.iter().any(|delay| *delay < bound / 2)
+                    && delays.iter().any(|delay| *delay > bound / 2)
+            );
         }
     }
 }

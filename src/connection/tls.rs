@@ -21,8 +21,9 @@ pub async fn connect(
     endpoint: &Endpoint,
 ) -> Result<TlsStream<TcpStream>> {
     let name = options.servername.as_deref().unwrap_or(host);
-    let name = ServerName::try_from(name.to_owned())
-        .map_err(|_| config_error(format!("{name:?} is not a name that TLS can verify; set tls.servername")))?;
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+        config_error(format!("{name:?} is not a name that TLS can verify; set tls.servername"))
+    })?;
     let config = client_config(options)?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| {
         Error::new(ErrorKind::Unavailable, format!("TLS handshake with {endpoint} failed: {error}"))

@@ -16,7 +16,7 @@ mod glob;
 mod subscription;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::connection::reply::Reply;
 use crate::error::Result;
@@ -28,45 +28,38 @@ pub use entry::Hash;
 use subscription::Channels;
 pub use subscription::Subscription;
 
-/// Engines by name. Weak, so that an engine and its data go when the last user does.
-static NAMED: Mutex<BTreeMap<String, Weak<Engine>>> = Mutex::new(BTreeMap::new());
+/// Engines by name. They stay, as a server would: what a closed connection wrote is there for the next one, and
+/// not only until some garbage collection.
+static NAMED: Mutex<BTreeMap<String, Arc<Engine>>> = Mutex::new(BTreeMap::new());
 
 /// A database in this process, with the semantics of a Redis server as far as ferroflow needs them.
 pub struct Engine {
-    /// The name in [`NAMED`], if it has one.
-    name: Option<String>,
     clock: Clock,
     database: Mutex<Database>,
     channels: Arc<Channels>,
 }
 
 impl Engine {
-    /// The engine of this name, shared by everyone in the process who asks for it. Its data lives as long as
-    /// anyone holds the engine; the next one of the same name starts empty.
+    /// The engine of this name, shared by everyone in the process who asks for it. Its data lives as long as the
+    /// process.
     pub fn named(name: &str) -> Arc<Self> {
-        let mut named = lock(&NAMED);
-        if let Some(engine) = named.get(name).and_then(Weak::upgrade) {
-            return engine;
-        }
-        let engine = Arc::new(Self::build(Some(name.to_owned()), Clock::Real));
-        named.insert(name.to_owned(), Arc::downgrade(&engine));
-        engine
+        Arc::clone(lock(&NAMED).entry(name.to_owned()).or_insert_with(Self::new))
     }
 
     /// An engine of its own, on the real clock.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self::build(None, Clock::Real))
+        Arc::new(Self::build(Clock::Real))
     }
 
     /// An engine of its own on a simulated clock, which also stands in for the wall clock. `clock` is called
     /// under the engine's mutex and must not call the engine.
     pub fn with_clock(clock: Arc<dyn Fn() -> Millis + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self::build(None, Clock::Simulated(clock)))
+        Arc::new(Self::build(Clock::Simulated(clock)))
     }
 
-    fn build(name: Option<String>, clock: Clock) -> Self {
+    fn build(clock: Clock) -> Self {
         let database = Mutex::new(Database::new(clock.clone()));
-        Self { name, clock, database, channels: Arc::default() }
+        Self { clock, database, channels: Arc::default() }
     }
 
     /// Runs `work` with the whole database: the embedded equivalent of one script on a server. Nobody else sees
@@ -98,17 +91,6 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let Some(name) = &self.name else { return };
-        let mut named = lock(&NAMED);
-        // A new engine may have taken the name since the last user of this one went.
-        if named.get(name).is_some_and(|engine| engine.strong_count() == 0) {
-            named.remove(name);
-        }
-    }
-}
-
 /// One atomic section. Its end is a drop, so that the database is tidied up after a panic too.
 struct Section<'a>(MutexGuard<'a, Database>);
 
@@ -137,17 +119,13 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn an_engine_is_shared_by_name_and_forgotten_with_its_last_user() {
-        let first = Engine::named("shared-then-forgotten");
+    fn an_engine_is_shared_by_name_and_stays() {
+        let first = Engine::named("shared");
         first.atomically(|db| db.set("k", b"v".to_vec(), None));
-        let second = Engine::named("shared-then-forgotten");
-        assert!(Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&first, &Engine::named("shared")));
         assert!(!Engine::named("another name").atomically(|db| db.exists("k")));
         drop(first);
-        assert!(second.atomically(|db| db.exists("k")));
-        drop(second);
-        assert!(!lock(&NAMED).contains_key("shared-then-forgotten"));
-        assert!(!Engine::named("shared-then-forgotten").atomically(|db| db.exists("k")));
+        assert!(Engine::named("shared").atomically(|db| db.exists("k")));
     }
 
     #[test]

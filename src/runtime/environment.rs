@@ -8,7 +8,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use napi::sys;
+use napi::{JsValue, sys};
 
 use super::completion::{Answer, Completion, CompletionList, Deferred, EventSink, Settler};
 use super::io_thread::{self, Work};
@@ -120,7 +120,8 @@ impl Environment {
     pub fn submit(&self, start: impl FnOnce(Settler) -> Work) -> napi::Result<sys::napi_value> {
         let (mut deferred, mut promise) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: `self` is only reachable on the environment's thread; both pointers are to live locals.
-        check(unsafe { sys::napi_create_promise(self.env, &mut deferred, &mut promise) }, "napi_create_promise")?;
+        let status = unsafe { sys::napi_create_promise(self.env, &mut deferred, &mut promise) };
+        check(status, "napi_create_promise")?;
         if self.calls_in_flight.replace(self.calls_in_flight.get() + 1) == 0 {
             // SAFETY: as above; the function lives as long as the environment.
             unsafe { sys::napi_ref_threadsafe_function(self.env, self.wake) };
@@ -150,9 +151,9 @@ impl Environment {
     }
 
     /// Sets the function that is called with `(source, name, detail)` for each event.
-    pub fn set_event_sink(&self, sink: sys::napi_value) -> napi::Result<()> {
+    pub fn set_event_sink(&self, sink: napi::Unknown<'_>) -> napi::Result<()> {
         // SAFETY: on the environment's thread, `sink` is a live handle of the running call.
-        self.event_sink.set(unsafe { reference(self.env, sink)? });
+        self.event_sink.set(unsafe { reference(self.env, sink.raw())? });
         Ok(())
     }
 
@@ -211,12 +212,7 @@ impl Environment {
         Ok(())
     }
 
-    fn deliver(
-        &self,
-        source: u32,
-        name: &'static str,
-        detail: super::Output,
-    ) -> Result<(), EnvironmentGone> {
+    fn deliver(&self, source: u32, name: &'static str, detail: super::Output) -> Result<(), EnvironmentGone> {
         let sink = self.event_sink.get();
         if sink.is_null() {
             return Ok(());
@@ -244,7 +240,8 @@ impl Environment {
     fn schedule_continuation(&self) -> napi::Result<()> {
         // SAFETY: on the environment's thread inside a handle scope; both references live as long as it.
         unsafe {
-            let (mut this, mut set_immediate, mut function) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+            let (mut this, mut set_immediate, mut function) =
+                (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
             check(sys::napi_get_undefined(self.env, &mut this), "napi_get_undefined")?;
             check(
                 sys::napi_get_reference_value(self.env, self.set_immediate, &mut set_immediate),
@@ -304,10 +301,11 @@ unsafe extern "C" fn on_wake(
     _context: *mut c_void,
     _data: *mut c_void,
 ) {
-    // SAFETY: Node calls this on the environment's thread; a null `env` says that it is ending.
-    if !env.is_null()
-        && let Some(environment) = unsafe { Environment::of_raw(env) }
-    {
+    if env.is_null() {
+        return; // The environment is ending.
+    }
+    // SAFETY: Node calls this on the environment's thread.
+    if let Some(environment) = unsafe { Environment::of_raw(env) } {
         environment.drain();
     }
 }

@@ -57,8 +57,10 @@ fn start() -> std::result::Result<Arc<IoThread>, String> {
         asleep: AtomicBool::new(false),
         wake: Notify::new(),
     });
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
     let for_thread = Arc::clone(&shared);
     std::thread::Builder::new()
         .name("ferroflow-io".to_owned())

@@ -1,0 +1,165 @@
+//! `NativeSagas`: saga states as TypeScript holds them.
+
+use std::sync::Arc;
+
+use napi::{Env, Unknown};
+use napi_derive::napi;
+
+use super::arguments::{answer, thrown};
+use super::connection::NativeConnection;
+use super::handle::Handle;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::SagaKeys;
+use crate::runtime::Output;
+use crate::saga::{self, Expect, SagaStore, Write, Written};
+use crate::time::Millis;
+
+/// Sagas under one prefix of one connection.
+#[napi]
+pub struct NativeSagas {
+    handle: Arc<Handle>,
+    store: Arc<dyn SagaStore>,
+}
+
+/// A write of one state.
+#[napi(object, object_to_js = false)]
+pub struct SagaWrite {
+    /// Name of the saga's type.
+    pub saga_name: String,
+    /// Id of the saga.
+    pub saga_id: String,
+    /// Correlation id, looked up by the saga id if absent.
+    pub correlation_id: Option<String>,
+    /// What must be stored for the write to happen: `absent`, `version` or `either`.
+    pub expect: String,
+    /// The version that must be stored.
+    pub version: f64,
+    /// The new state.
+    pub json: String,
+    /// The new state if none is stored, where that differs.
+    pub json_if_absent: Option<String>,
+    /// Milliseconds; 0 for no expiry.
+    pub ttl: f64,
+}
+
+impl TryFrom<SagaWrite> for Write {
+    type Error = Error;
+
+    fn try_from(write: SagaWrite) -> Result<Self> {
+        let invalid = |text: &str| Error::new(ErrorKind::InvalidArgument, text.to_owned());
+        if !(write.version.is_finite() && write.version.fract() == 0.0) {
+            return Err(invalid("the version must be a whole number"));
+        }
+        let ttl = Millis::zero_or_more("the time to live", write.ttl)?;
+        Ok(Self {
+            expect: match write.expect.as_str() {
+                "absent" => Expect::Absent,
+                "version" => Expect::Version(write.version),
+                "either" => Expect::AbsentOrVersion(write.version),
+                _ => return Err(invalid("expect must be absent, version or either")),
+            },
+            saga_name: write.saga_name,
+            saga_id: write.saga_id,
+            correlation_id: write.correlation_id,
+            json: write.json.into_bytes(),
+            json_if_absent: write.json_if_absent.map(String::into_bytes),
+            ttl: (ttl.get() > 0).then_some(ttl),
+        })
+    }
+}
+
+/// `[outcome]`, or `['conflict', storedVersion]`.
+fn outcome(written: Written) -> Output {
+    Output::List(match written {
+        Written::Updated => vec![Output::text("updated")],
+        Written::Inserted => vec![Output::text("inserted")],
+        Written::Exists => vec![Output::text("exists")],
+        Written::Missing => vec![Output::text("missing")],
+        Written::Conflict { actual } => vec![Output::text("conflict"), Output::Number(actual)],
+    })
+}
+
+#[napi]
+impl NativeSagas {
+    /// Sagas whose keys start with `prefix`.
+    #[napi(factory)]
+    pub fn open(env: Env, connection: &NativeConnection, prefix: String) -> napi::Result<Self> {
+        let handle = connection.handle();
+        let open = || Ok(saga::open(handle.backend()?, SagaKeys::new(handle.key_prefix(), &prefix)?));
+        let store = open().map_err(|error| thrown(&env, &error))?;
+        Ok(Self { handle: Arc::clone(handle), store })
+    }
+
+    fn store(&self) -> Result<Arc<dyn SagaStore>> {
+        self.handle.backend()?;
+        Ok(Arc::clone(&self.store))
+    }
+
+    /// Proves that the backend answers.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn ping<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move { store?.ping().await.map(|()| Output::Undefined) })
+    }
+
+    /// Stores a state if what is stored is as expected.
+    #[napi(
+        ts_return_type = "Promise<['updated' | 'inserted' | 'exists' | 'missing'] | ['conflict', number]>"
+    )]
+    pub fn write<'env>(&self, env: &'env Env, write: SagaWrite) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move { store?.write(write.try_into()?).await.map(outcome) })
+    }
+
+    /// The JSON stored under a correlation id.
+    #[napi(ts_return_type = "Promise<string | null>")]
+    pub fn by_correlation_id<'env>(
+        &self,
+        env: &'env Env,
+        saga_name: String,
+        correlation_id: String,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move {
+            store?.by_correlation_id(&saga_name, &correlation_id).await.map(Output::text_or_null)
+        })
+    }
+
+    /// The JSON of a saga id.
+    #[napi(ts_return_type = "Promise<string | null>")]
+    pub fn by_id<'env>(
+        &self,
+        env: &'env Env,
+        saga_name: String,
+        saga_id: String,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move { store?.by_id(&saga_name, &saga_id).await.map(Output::text_or_null) })
+    }
+
+    /// Deletes a saga by its id. Resolves whether there was one.
+    #[napi(ts_return_type = "Promise<boolean>")]
+    pub fn delete_by_id<'env>(
+        &self,
+        env: &'env Env,
+        saga_name: String,
+        saga_id: String,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move { store?.delete_by_id(&saga_name, &saga_id).await.map(Output::Bool) })
+    }
+
+    /// Deletes a saga by its correlation id. Resolves whether there was one.
+    #[napi(ts_return_type = "Promise<boolean>")]
+    pub fn delete_by_correlation_id<'env>(
+        &self,
+        env: &'env Env,
+        saga_name: String,
+        correlation_id: String,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move {
+            store?.delete_by_correlation_id(&saga_name, &correlation_id).await.map(Output::Bool)
+        })
+    }
+}

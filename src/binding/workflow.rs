@@ -1,0 +1,165 @@
+//! `NativeWorkflows`: runs and steps as TypeScript holds them.
+
+use std::sync::Arc;
+
+use napi::{Env, Unknown};
+use napi_derive::napi;
+
+use super::arguments::{answer, thrown};
+use super::connection::NativeConnection;
+use super::handle::Handle;
+use crate::error::Result;
+use crate::key::WorkflowKeys;
+use crate::runtime::Output;
+use crate::time::Millis;
+use crate::workflow::{self, Fields, StatusChange, WorkflowStore};
+
+/// Runs and steps under one prefix of one connection.
+#[napi]
+pub struct NativeWorkflows {
+    handle: Arc<Handle>,
+    store: Arc<dyn WorkflowStore>,
+}
+
+fn fields(fields: Fields) -> Output {
+    Output::List(fields.into_iter().map(Output::Text).collect())
+}
+
+fn done((): ()) -> Output {
+    Output::Undefined
+}
+
+fn timestamp(now: f64) -> Result<u64> {
+    Millis::zero_or_more("the time", now).map(Millis::get)
+}
+
+#[napi]
+impl NativeWorkflows {
+    /// Runs and steps whose keys start with `prefix`.
+    #[napi(factory)]
+    pub fn open(env: Env, connection: &NativeConnection, prefix: String) -> napi::Result<Self> {
+        let handle = connection.handle();
+        let open = || Ok(workflow::open(handle.backend()?, WorkflowKeys::new(handle.key_prefix(), &prefix)?));
+        let store = open().map_err(|error| thrown(&env, &error))?;
+        Ok(Self { handle: Arc::clone(handle), store })
+    }
+
+    fn store(&self) -> Result<Arc<dyn WorkflowStore>> {
+        self.handle.backend()?;
+        Ok(Arc::clone(&self.store))
+    }
+
+    /// Proves that the backend answers.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn ping<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move { store?.ping().await.map(done) })
+    }
+
+    /// Stores a new run.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn create_run<'env>(
+        &self,
+        env: &'env Env,
+        run_id: String,
+        workflow: String,
+        input: String,
+        now: f64,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move {
+            store?.create_run(&run_id, &workflow, input.as_bytes(), timestamp(now)?).await.map(done)
+        })
+    }
+
+    /// Fields and values of a run, alternating; empty if there is none.
+    #[napi(ts_return_type = "Promise<string[]>")]
+    pub fn run<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move { store?.run(&run_id).await.map(fields) })
+    }
+
+    /// Changes the status of a run. Output and error are JSON.
+    #[napi(ts_return_type = "Promise<'applied' | 'missing' | 'final'>")]
+    #[allow(clippy::too_many_arguments)]
+    pub fn update_run_status<'env>(
+        &self,
+        env: &'env Env,
+        run_id: String,
+        status: String,
+        output: Option<String>,
+        error: Option<String>,
+        reopen: bool,
+        now: f64,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move {
+            let change = StatusChange {
+                status,
+                output: output.map(String::into_bytes),
+                error: error.map(String::into_bytes),
+                reopen,
+                now: timestamp(now)?,
+            };
+            let transition = store?.update_run_status(&run_id, change).await?;
+            Ok(Output::text(transition.name()))
+        })
+    }
+
+    /// Fields and values of a step, alternating; empty if there is none.
+    #[napi(ts_return_type = "Promise<string[]>")]
+    pub fn step<'env>(
+        &self,
+        env: &'env Env,
+        run_id: String,
+        step_name: String,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move { store?.step(&run_id, &step_name).await.map(fields) })
+    }
+
+    /// Marks a step as scheduled, unless it is already further.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn schedule_step<'env>(
+        &self,
+        env: &'env Env,
+        run_id: String,
+        step_name: String,
+        now: f64,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move { store?.schedule_step(&run_id, &step_name, timestamp(now)?).await.map(done) })
+    }
+
+    /// Stores a step's result as JSON. The first result stays.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn complete_step<'env>(
+        &self,
+        env: &'env Env,
+        run_id: String,
+        step_name: String,
+        result: String,
+        now: f64,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move {
+            store?.complete_step(&run_id, &step_name, result.as_bytes(), timestamp(now)?).await.map(done)
+        })
+    }
+
+    /// Stores a step's error as JSON, unless the step is done.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn fail_step<'env>(
+        &self,
+        env: &'env Env,
+        run_id: String,
+        step_name: String,
+        error: String,
+        now: f64,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move {
+            store?.fail_step(&run_id, &step_name, error.as_bytes(), timestamp(now)?).await.map(done)
+        })
+    }
+}

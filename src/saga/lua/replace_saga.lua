@@ -1,0 +1,31 @@
+-- Writes or deletes a saga whose stored bytes are still those that the caller read.
+--
+-- KEYS[1]  state
+-- KEYS[2]  index: saga id to correlation id
+-- ARGV[1]  SHA-1 of the bytes that were read
+-- ARGV[2]  correlation id
+-- ARGV[3]  new state; empty to delete
+-- ARGV[4]  TTL in milliseconds, 0 for none
+--
+-- Returns 1 if it happened, 0 if the state is another by now.
+
+local stored = redis.pcall('GET', KEYS[1])
+if type(stored) == 'table' then
+  return stored
+end
+if not stored or redis.sha1hex(stored) ~= ARGV[1] then
+  return 0
+end
+if ARGV[3] == '' then
+  redis.call('DEL', KEYS[1])
+  if redis.call('GET', KEYS[2]) == ARGV[2] then
+    redis.call('DEL', KEYS[2])
+  end
+elseif ARGV[4] == '0' then
+  redis.call('SET', KEYS[1], ARGV[3])
+  redis.call('SET', KEYS[2], ARGV[2])
+else
+  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
+end
+return 1

@@ -1,0 +1,135 @@
+//! Sagas in the embedded engine.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Envelope, Expect, SagaStore, Write, Written, no_correlation_id};
+use crate::error::Result;
+use crate::key::SagaKeys;
+use crate::memory::{Database, Engine};
+
+/// Sagas in one embedded engine.
+pub struct MemorySagas {
+    engine: Arc<Engine>,
+    keys: SagaKeys,
+}
+
+impl MemorySagas {
+    /// Sagas with these keys.
+    pub fn new(engine: Arc<Engine>, keys: SagaKeys) -> Self {
+        Self { engine, keys }
+    }
+
+    fn correlation_id(db: &mut Database, index: &str) -> Result<Option<String>> {
+        Ok(db.get(index)?.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+    }
+
+    /// The state that an index leads to, if it is of that saga: its key and bytes.
+    fn indexed(
+        &self,
+        db: &mut Database,
+        saga_name: &str,
+        saga_id: &str,
+    ) -> Result<Option<(String, Vec<u8>)>> {
+        let index = self.keys.index(saga_name, saga_id)?;
+        let Some(correlation_id) = Self::correlation_id(db, &index)? else { return Ok(None) };
+        let state = self.keys.state(saga_name, &correlation_id)?;
+        let Some(stored) = db.get(&state)?.map(<[u8]>::to_vec) else { return Ok(None) };
+        let found = Envelope::read(&stored, &state)?.is_of(saga_id);
+        Ok(found.then_some((state, stored)))
+    }
+}
+
+#[async_trait]
+impl SagaStore for MemorySagas {
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn write(&self, write: Write) -> Result<Written> {
+        let index = self.keys.index(&write.saga_name, &write.saga_id)?;
+        self.engine.atomically(|db| {
+            let indexed = Self::correlation_id(db, &index)?;
+            let Some(correlation_id) = write.correlation_id.clone().or_else(|| indexed.clone()) else {
+                return match write.expect {
+                    Expect::Version(_) => Ok(Written::Missing),
+                    _ => Err(no_correlation_id(&write.saga_id)),
+                };
+            };
+            let state = self.keys.state(&write.saga_name, &correlation_id)?;
+            let store = |db: &mut Database, json: &[u8]| {
+                db.set(&state, json.to_vec(), write.ttl);
+                db.set(&index, correlation_id.as_bytes().to_vec(), write.ttl);
+            };
+            let exists_or_missing = match write.expect {
+                Expect::Version(_) => Written::Missing,
+                _ => Written::Exists,
+            };
+            if indexed.is_some_and(|indexed| indexed != correlation_id)
+                && self.indexed(db, &write.saga_name, &write.saga_id)?.is_some()
+            {
+                return Ok(exists_or_missing);
+            }
+            let Some(stored) = db.get(&state)?.map(<[u8]>::to_vec) else {
+                if let Expect::Version(_) = write.expect {
+                    return Ok(Written::Missing);
+                }
+                let json = write.json_if_absent.as_ref().unwrap_or(&write.json);
+                store(db, json);
+                return Ok(Written::Inserted);
+            };
+            let expected = match write.expect {
+                Expect::Absent => return Ok(Written::Exists),
+                Expect::Version(version) | Expect::AbsentOrVersion(version) => version,
+            };
+            let envelope = Envelope::read(&stored, &state)?;
+            if !envelope.is_of(&write.saga_id) {
+                return Ok(exists_or_missing);
+            }
+            if envelope.version() != expected {
+                return Ok(Written::Conflict { actual: envelope.version() });
+            }
+            store(db, &write.json);
+            Ok(Written::Updated)
+        })
+    }
+
+    async fn by_correlation_id(&self, saga_name: &str, correlation_id: &str) -> Result<Option<Vec<u8>>> {
+        let state = self.keys.state(saga_name, correlation_id)?;
+        self.engine.atomically(|db| {
+            let stored = db.get(&state)?.map(<[u8]>::to_vec);
+            if let Some(json) = &stored {
+                Envelope::read(json, &state)?;
+            }
+            Ok(stored)
+        })
+    }
+
+    async fn by_id(&self, saga_name: &str, saga_id: &str) -> Result<Option<Vec<u8>>> {
+        self.engine.atomically(|db| Ok(self.indexed(db, saga_name, saga_id)?.map(|(_, stored)| stored)))
+    }
+
+    async fn delete_by_id(&self, saga_name: &str, saga_id: &str) -> Result<bool> {
+        let index = self.keys.index(saga_name, saga_id)?;
+        self.engine.atomically(|db| {
+            let Some((state, _)) = self.indexed(db, saga_name, saga_id)? else { return Ok(false) };
+            db.delete(&index);
+            Ok(db.delete(&state))
+        })
+    }
+
+    async fn delete_by_correlation_id(&self, saga_name: &str, correlation_id: &str) -> Result<bool> {
+        let state = self.keys.state(saga_name, correlation_id)?;
+        self.engine.atomically(|db| {
+            let Some(stored) = db.get(&state)?.map(<[u8]>::to_vec) else { return Ok(false) };
+            if let Some(saga_id) = Envelope::read(&stored, &state)?.saga_id() {
+                let index = self.keys.index(saga_name, saga_id)?;
+                if Self::correlation_id(db, &index)?.as_deref() == Some(correlation_id) {
+                    db.delete(&index);
+                }
+            }
+            Ok(db.delete(&state))
+        })
+    }
+}

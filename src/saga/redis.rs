@@ -1,0 +1,296 @@
+//! Sagas on a Redis server: one script a write, no WATCH.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use lru::LruCache;
+
+use super::{Envelope, Expect, SagaStore, Write, Written, no_correlation_id};
+use crate::connection::command::Command;
+use crate::connection::reply::Reply;
+use crate::connection::single::{Call, Client};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::SagaKeys;
+use crate::script::{OnLostReply, Script};
+
+static WRITE: Script = Script::new(include_str!("lua/write_saga.lua"));
+static REPLACE: Script = Script::new(include_str!("lua/replace_saga.lua"));
+
+/// Correlation ids remembered, so that an update by saga id needs no look-up first.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
+/// How often a deletion reads again because the state changed under it.
+const DELETE_ATTEMPTS: usize = 16;
+
+/// Sagas on one server.
+pub struct RedisSagas {
+    client: Arc<Client>,
+    keys: SagaKeys,
+    /// Index key to correlation id. A hint: the script verifies it.
+    correlation_ids: Mutex<LruCache<String, String>>,
+}
+
+impl RedisSagas {
+    /// Sagas with these keys.
+    pub fn new(client: Arc<Client>, keys: SagaKeys) -> Self {
+        Self { client, keys, correlation_ids: Mutex::new(LruCache::new(REMEMBERED)) }
+    }
+
+    fn remember(&self, index: &str, correlation_id: &str) {
+        let mut known = self.correlation_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(index).is_none_or(|known| known != correlation_id) {
+            known.put(index.to_owned(), correlation_id.to_owned());
+        }
+    }
+
+    fn recall(&self, index: &str) -> Option<String> {
+        self.correlation_ids.lock().unwrap_or_else(PoisonError::into_inner).get(index).cloned()
+    }
+
+    fn forget(&self, index: &str) {
+        self.correlation_ids.lock().unwrap_or_else(PoisonError::into_inner).pop(index);
+    }
+
+    async fn get(&self, call: Call<'_>, key: &str) -> Result<Option<Vec<u8>>> {
+        call.command(Command::new("GET").arg(key).repeatable())
+            .await
+            .and_then(Reply::into_bytes)
+            .map_err(|error| error.about(key))
+    }
+
+    async fn look_up(&self, call: Call<'_>, index: &str) -> Result<Option<String>> {
+        let correlation_id = self.get(call, index).await?;
+        Ok(correlation_id.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// One attempt under a known correlation id. `outdated` names an index that may be overwritten.
+    async fn attempt(
+        &self,
+        call: Call<'_>,
+        write: &Write,
+        correlation_id: &str,
+        outdated: &str,
+    ) -> Result<Vec<Reply>> {
+        let state = self.keys.state(&write.saga_name, correlation_id)?;
+        let index = self.keys.index(&write.saga_name, &write.saga_id)?;
+        let (expect, version) = match write.expect {
+            Expect::Absent => ("absent", 0.0),
+            Expect::Version(version) => ("version", version),
+            Expect::AbsentOrVersion(version) => ("either", version),
+        };
+        let version = version.to_string();
+        let ttl = write.ttl.map_or(0, |ttl| ttl.get()).to_string();
+        let keys = [state.as_str(), index.as_str()];
+        let mut arguments = [
+            expect.as_bytes(),
+            write.saga_id.as_bytes(),
+            correlation_id.as_bytes(),
+            version.as_bytes(),
+            &write.json,
+            write.json_if_absent.as_deref().unwrap_or_default(),
+            ttl.as_bytes(),
+            b"0",
+            outdated.as_bytes(),
+        ];
+        let first = WRITE.run(call, OnLostReply::Report, &keys, &arguments).await;
+        let reply = match first {
+            // Told that it may have happened already, the script can tell our write from another's.
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                arguments[7] = b"1";
+                WRITE.run(call, OnLostReply::Repeat, &keys, &arguments).await.map_err(|_| error)
+            }
+            outcome => outcome,
+        };
+        reply.and_then(Reply::into_list).map_err(|error| error.about(&state))
+    }
+
+    /// What the script could not decide because it cannot read the stored JSON.
+    async fn write_over_opaque(
+        &self,
+        call: Call<'_>,
+        write: &Write,
+        correlation_id: &str,
+        stored: &[u8],
+    ) -> Result<Option<Written>> {
+        let state = self.keys.state(&write.saga_name, correlation_id)?;
+        let envelope = Envelope::read(stored, &state)?;
+        let expected = match write.expect {
+            Expect::Absent => return Ok(Some(Written::Exists)),
+            Expect::Version(_) if !envelope.is_of(&write.saga_id) => return Ok(Some(Written::Missing)),
+            Expect::AbsentOrVersion(_) if !envelope.is_of(&write.saga_id) => {
+                return Ok(Some(Written::Exists));
+            }
+            Expect::Version(version) | Expect::AbsentOrVersion(version) => version,
+        };
+        let actual = envelope.version();
+        if actual != expected {
+            return Ok(Some(Written::Conflict { actual }));
+        }
+        let index = self.keys.index(&write.saga_name, &write.saga_id)?;
+        let replaced =
+            self.replace(call, [&state, &index], stored, correlation_id, &write.json, write.ttl).await?;
+        Ok(replaced.then_some(Written::Updated))
+    }
+
+    /// `false` if the state is another by now.
+    async fn replace(
+        &self,
+        call: Call<'_>,
+        keys: [&str; 2],
+        stored: &[u8],
+        correlation_id: &str,
+        json: &[u8],
+        ttl: Option<crate::time::Millis>,
+    ) -> Result<bool> {
+        let digest = sha1_smol::Sha1::from(stored).digest().to_string();
+        let ttl = ttl.map_or(0, |ttl| ttl.get()).to_string();
+        let arguments = [digest.as_bytes(), correlation_id.as_bytes(), json, ttl.as_bytes()];
+        REPLACE
+            .run(call, OnLostReply::Report, &keys, &arguments)
+            .await
+            .and_then(Reply::into_int)
+            .map(|replaced| replaced == 1)
+            .map_err(|error| error.about(keys[0]))
+    }
+
+    /// Whether an index still leads to a state of the saga.
+    async fn index_holds(&self, call: Call<'_>, write: &Write, correlation_id: &str) -> Result<bool> {
+        let state = self.keys.state(&write.saga_name, correlation_id)?;
+        let Some(stored) = self.get(call, &state).await? else { return Ok(false) };
+        Ok(Envelope::read(&stored, &state)?.is_of(&write.saga_id))
+    }
+
+    /// Deletes the saga stored under a correlation id, if it is the one that is meant.
+    async fn delete(&self, saga_name: &str, correlation_id: &str, wanted_id: Option<&str>) -> Result<bool> {
+        let call = self.client.call();
+        let state = self.keys.state(saga_name, correlation_id)?;
+        for _ in 0..DELETE_ATTEMPTS {
+            let Some(stored) = self.get(call, &state).await? else { return Ok(false) };
+            let envelope = Envelope::read(&stored, &state)?;
+            let saga_id = match (wanted_id, envelope.saga_id()) {
+                (Some(wanted), _) if !envelope.is_of(wanted) => return Ok(false),
+                (Some(wanted), _) => wanted,
+                (None, Some(stored)) => stored,
+                // Without an id there is no index either; any name will do.
+                (None, None) => correlation_id,
+            };
+            let index = self.keys.index(saga_name, saga_id)?;
+            self.forget(&index);
+            if self.replace(call, [&state, &index], &stored, correlation_id, b"", None).await? {
+                return Ok(true);
+            }
+        }
+        Err(Error::new(
+            ErrorKind::ServerNotReady,
+            format!(
+                "the saga changed {DELETE_ATTEMPTS} times while it was to be deleted; it was not deleted"
+            ),
+        )
+        .about(&state))
+    }
+}
+
+#[async_trait]
+impl SagaStore for RedisSagas {
+    async fn ping(&self) -> Result<()> {
+        self.client.call().command(Command::new("PING").repeatable()).await.map(drop)
+    }
+
+    async fn write(&self, write: Write) -> Result<Written> {
+        let call = self.client.call();
+        let index = self.keys.index(&write.saga_name, &write.saga_id)?;
+        let known = write.correlation_id.clone().or_else(|| self.recall(&index));
+        let mut correlation_id = match known {
+            Some(known) => known,
+            None => match (self.look_up(call, &index).await?, write.expect) {
+                (Some(found), _) => found,
+                (None, Expect::Version(_)) => return Ok(Written::Missing),
+                (None, _) => return Err(no_correlation_id(&write.saga_id)),
+            },
+        };
+        let mut outdated = String::new();
+        loop {
+            let reply = self.attempt(call, &write, &correlation_id, &outdated).await?;
+            let mut words = reply.into_iter();
+            let outcome = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
+            let detail = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
+            let written = match outcome.as_slice() {
+                b"updated" => Written::Updated,
+                b"inserted" => Written::Inserted,
+                b"exists" => Written::Exists,
+                b"missing" => Written::Missing,
+                b"conflict" => {
+                    let actual = String::from_utf8_lossy(&detail).parse().unwrap_or(-1.0);
+                    Written::Conflict { actual }
+                }
+                b"opaque" => match self.write_over_opaque(call, &write, &correlation_id, &detail).await? {
+                    Some(written) => written,
+                    None => continue,
+                },
+                b"indexed" => {
+                    let indexed = String::from_utf8_lossy(&detail).into_owned();
+                    if !self.index_holds(call, &write, &indexed).await? {
+                        // Its state expired or was evicted before it.
+                        outdated = indexed;
+                        continue;
+                    }
+                    if write.correlation_id.is_some() {
+                        self.remember(&index, &indexed);
+                        return Ok(match write.expect {
+                            Expect::Version(_) => Written::Missing,
+                            _ => Written::Exists,
+                        });
+                    }
+                    // What we remembered is out of date.
+                    correlation_id = indexed;
+                    continue;
+                }
+                other => {
+                    let text = format!("unexpected outcome {:?} of a script", String::from_utf8_lossy(other));
+                    return Err(Error::new(ErrorKind::Server, text));
+                }
+            };
+            match written {
+                Written::Updated | Written::Inserted => self.remember(&index, &correlation_id),
+                Written::Missing => self.forget(&index),
+                Written::Exists | Written::Conflict { .. } => {}
+            }
+            return Ok(written);
+        }
+    }
+
+    async fn by_correlation_id(&self, saga_name: &str, correlation_id: &str) -> Result<Option<Vec<u8>>> {
+        let state = self.keys.state(saga_name, correlation_id)?;
+        let stored = self.get(self.client.call(), &state).await?;
+        if let Some(json) = &stored
+            && let Some(saga_id) = Envelope::read(json, &state)?.saga_id()
+            && let Ok(index) = self.keys.index(saga_name, saga_id)
+        {
+            self.remember(&index, correlation_id);
+        }
+        Ok(stored)
+    }
+
+    async fn by_id(&self, saga_name: &str, saga_id: &str) -> Result<Option<Vec<u8>>> {
+        let call = self.client.call();
+        let index = self.keys.index(saga_name, saga_id)?;
+        let Some(correlation_id) = self.look_up(call, &index).await? else { return Ok(None) };
+        let state = self.keys.state(saga_name, &correlation_id)?;
+        let Some(stored) = self.get(call, &state).await? else { return Ok(None) };
+        if !Envelope::read(&stored, &state)?.is_of(saga_id) {
+            return Ok(None);
+        }
+        self.remember(&index, &correlation_id);
+        Ok(Some(stored))
+    }
+
+    async fn delete_by_id(&self, saga_name: &str, saga_id: &str) -> Result<bool> {
+        let index = self.keys.index(saga_name, saga_id)?;
+        let Some(correlation_id) = self.look_up(self.client.call(), &index).await? else { return Ok(false) };
+        self.delete(saga_name, &correlation_id, Some(saga_id)).await
+    }
+
+    async fn delete_by_correlation_id(&self, saga_name: &str, correlation_id: &str) -> Result<bool> {
+        self.delete(saga_name, correlation_id, None).await
+    }
+}

@@ -26,5 +26,79 @@ export declare class NativeConnection {
   close(): Promise<void>
 }
 
+/** Locks under one prefix of one connection. */
+export declare class NativeLocks {
+  /** Locks whose keys start with `prefix`. */
+  static open(connection: NativeConnection, prefix: string): NativeLocks
+  /** Acquires within `budget` milliseconds, trying at least every `poll`. Resolves whether the lock is ours. */
+  acquire(key: string, token: string, ttl: number, budget: number, poll: number): Promise<boolean>
+  /** Resolves whether the lock was held under this token, and is free now. */
+  release(key: string, token: string): Promise<boolean>
+  /** Resolves whether the lock was held under this token, and has `ttl` milliseconds left now. */
+  extend(key: string, token: string, ttl: number): Promise<boolean>
+  /** Resolves whether anybody holds the lock. */
+  isLocked(key: string): Promise<boolean>
+}
+
+/** Sagas under one prefix of one connection. */
+export declare class NativeSagas {
+  /** Sagas whose keys start with `prefix`. */
+  static open(connection: NativeConnection, prefix: string): NativeSagas
+  /** Proves that the backend answers. */
+  ping(): Promise<void>
+  /** Stores a state if what is stored is as expected. */
+  write(write: SagaWrite): Promise<['updated' | 'inserted' | 'exists' | 'missing'] | ['conflict', number]>
+  /** The JSON stored under a correlation id. */
+  byCorrelationId(sagaName: string, correlationId: string): Promise<string | null>
+  /** The JSON of a saga id. */
+  byId(sagaName: string, sagaId: string): Promise<string | null>
+  /** Deletes a saga by its id. Resolves whether there was one. */
+  deleteById(sagaName: string, sagaId: string): Promise<boolean>
+  /** Deletes a saga by its correlation id. Resolves whether there was one. */
+  deleteByCorrelationId(sagaName: string, correlationId: string): Promise<boolean>
+}
+
+/** Runs and steps under one prefix of one connection. */
+export declare class NativeWorkflows {
+  /** Runs and steps whose keys start with `prefix`. */
+  static open(connection: NativeConnection, prefix: string): NativeWorkflows
+  /** Proves that the backend answers. */
+  ping(): Promise<void>
+  /** Stores a new run. */
+  createRun(runId: string, workflow: string, input: string, now: number): Promise<void>
+  /** Fields and values of a run, alternating; empty if there is none. */
+  run(runId: string): Promise<string[]>
+  /** Changes the status of a run. Output and error are JSON. */
+  updateRunStatus(runId: string, status: string, output: string | undefined | null, error: string | undefined | null, reopen: boolean, now: number): Promise<'applied' | 'missing' | 'final'>
+  /** Fields and values of a step, alternating; empty if there is none. */
+  step(runId: string, stepName: string): Promise<string[]>
+  /** Marks a step as scheduled, unless it is already further. */
+  scheduleStep(runId: string, stepName: string, now: number): Promise<void>
+  /** Stores a step's result as JSON. The first result stays. */
+  completeStep(runId: string, stepName: string, result: string, now: number): Promise<void>
+  /** Stores a step's error as JSON, unless the step is done. */
+  failStep(runId: string, stepName: string, error: string, now: number): Promise<void>
+}
+
+/** A write of one state. */
+export interface SagaWrite {
+  /** Name of the saga's type. */
+  sagaName: string
+  /** Id of the saga. */
+  sagaId: string
+  /** Correlation id, looked up by the saga id if absent. */
+  correlationId?: string
+  /** What must be stored for the write to happen: `absent`, `version` or `either`. */
+  expect: string
+  /** The version that must be stored. */
+  version: number
+  /** The new state. */
+  json: string
+  /** The new state if none is stored, where that differs. */
+  jsonIfAbsent?: string
+  /** Milliseconds; 0 for no expiry. */
+  ttl: number
+}
+
 /** Sets the function that gets `(source, name, detail)` for every event of this environment. It must not throw. */
 export declare function setEventSink(sink: (source: number, name: string, detail: unknown) => void): void

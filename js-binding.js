@@ -836,4 +836,7 @@ function __napiStampBindingTarget(exportsObject, target) {
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
 module.exports.NativeConnection = nativeBinding.NativeConnection
+module.exports.NativeLocks = nativeBinding.NativeLocks
+module.exports.NativeSagas = nativeBinding.NativeSagas
+module.exports.NativeWorkflows = nativeBinding.NativeWorkflows
 module.exports.setEventSink = nativeBinding.setEventSink

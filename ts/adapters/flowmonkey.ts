@@ -1,0 +1,117 @@
+import { Connection, connectStore, type StoreConnection } from '../connection.js'
+import { LockError } from '../errors.js'
+import { Locks, type Patience } from '../lock.js'
+import type { Target } from '../options.js'
+import { checkFunction, checkInteger, checkMillis, checkPrefix, withDefaults } from '../validate.js'
+
+/** Options of {@link RedisLockManager} (contract of @flowmonkey/redis). */
+export interface RedisLockManagerOptions {
+  /** Put before every lock key. Default: `fm:lock:`. */
+  keyPrefix?: string
+  /** Time to live of a lock whose call names none, in milliseconds. Default: 30,000. */
+  defaultTTL?: number
+  /** Longest time between two attempts, in milliseconds. Default: 100. */
+  retryDelay?: number
+  /** Attempts after the first; `maxRetries * retryDelay` is the time to wait in all. Default: 50. */
+  maxRetries?: number
+}
+
+/**
+ * Distributed locks: a string `{keyPrefix}{key}` that holds the owner's token (contract of @flowmonkey/redis).
+ *
+ * Acquire, release and extend are atomic and take one round trip. A waiting `acquire` is woken by the release.
+ */
+export class RedisLockManager {
+  readonly #store: StoreConnection
+  readonly #locks: Locks
+  readonly #defaultTtl: number
+  readonly #patience: Patience
+
+  /**
+   * @param redis - where the locks are
+   * @throws {@link ConfigError} for a target, {@link ArgumentError} for an option that cannot be used
+   */
+  constructor(redis: Target, options?: RedisLockManagerOptions) {
+    const { keyPrefix, defaultTTL, retryDelay, maxRetries } = withDefaults(
+      'The options',
+      { keyPrefix: 'fm:lock:', defaultTTL: 30_000, retryDelay: 100, maxRetries: 50 },
+      options,
+    )
+    checkPrefix('keyPrefix', keyPrefix)
+    this.#defaultTtl = checkMillis('defaultTTL', defaultTTL)
+    const delay = checkInteger('retryDelay', retryDelay, { unit: 'milliseconds' })
+    const budget = delay * checkInteger('maxRetries', maxRetries)
+    this.#patience = {
+      budget: checkInteger('retryDelay * maxRetries', budget, { unit: 'milliseconds' }),
+      poll: Math.max(delay, 1),
+    }
+    this.#store = connectStore(redis)
+    this.#locks = new Locks(this.#store.connection, keyPrefix)
+  }
+
+  /**
+   * Acquires a lock, waiting up to `maxRetries * retryDelay`.
+   *
+   * @param ttl - milliseconds until it expires. Default: `defaultTTL`
+   * @returns the token of this acquisition, or `null` if somebody else held the lock all the time
+   */
+  async acquire(key: string, ttl?: number): Promise<string | null> {
+    return this.#locks.acquire(key, ttl ?? this.#defaultTtl, this.#patience)
+  }
+
+  /** Like {@link RedisLockManager.acquire}, but never waits. */
+  async tryAcquire(key: string, ttl?: number): Promise<string | null> {
+    return this.#locks.acquire(key, ttl ?? this.#defaultTtl, { budget: 0, poll: 1 })
+  }
+
+  /**
+   * Releases a lock.
+   *
+   * @returns `false` if it is not held under this token (any more); then nothing happened
+   */
+  async release(key: string, token: string): Promise<boolean> {
+    return this.#locks.release(key, token)
+  }
+
+  /**
+   * Sets the time that a lock has left.
+   *
+   * @param ttl - milliseconds from now. Default: `defaultTTL`
+   * @returns `false` if it is not held under this token (any more); then nothing happened
+   */
+  async extend(key: string, token: string, ttl?: number): Promise<boolean> {
+    return this.#locks.extend(key, token, ttl ?? this.#defaultTtl)
+  }
+
+  /**
+   * Runs `fn` while holding a lock, and releases it afterwards whatever happens.
+   *
+   * @param ttl - milliseconds. The lock is not renewed: choose more than `fn` takes. Default: `defaultTTL`
+   * @returns what `fn` returns
+   * @throws {@link LockError} with the code `LOCK_TIMEOUT` if somebody else held the lock all the time; what `fn`
+   * throws
+   */
+  async withLock<T>(key: string, fn: () => T | Promise<T>, ttl?: number): Promise<T> {
+    checkFunction('fn', fn)
+    const refused = (): LockError =>
+      new LockError('LOCK_TIMEOUT', `Failed to acquire lock for ${key}: somebody else holds it`, {
+        retryable: true,
+      })
+    return this.#locks.hold(key, ttl ?? this.#defaultTtl, this.#patience, fn, refused)
+  }
+
+  /** Whether anybody holds the lock. Information, not permission: it may be out of date on arrival. */
+  async isLocked(key: string): Promise<boolean> {
+    return this.#locks.isLocked(key)
+  }
+
+  /** The connection in use. */
+  get connection(): Connection {
+    return this.#store.connection
+  }
+
+  /** Closes the connection, unless it was given as a {@link Connection}. Locks stay until they expire. */
+  async close(): Promise<void> {
+    if (this.#store.owned) await this.#store.connection.close()
+  }
+}

@@ -1,0 +1,271 @@
+import { randomUUID } from 'node:crypto'
+
+import { Connection, connectStore, type StoreConnection } from '../connection.js'
+import { ConfigError, LockError, WorkflowError } from '../errors.js'
+import { toJson } from '../json.js'
+import { Locks } from '../lock.js'
+import { type binding, settled } from '../native.js'
+import type { Target } from '../options.js'
+import { checkFunction, checkName, checkObject } from '../validate.js'
+import {
+  type StoredError,
+  type WorkflowStatus,
+  checkStatus,
+  jsonField,
+  openWorkflows,
+  timeField,
+  toFields,
+  toStoredError,
+} from '../workflow.js'
+
+/** A workflow run, as loaded. */
+export interface WorkflowRun {
+  id: string
+  /** Name of the workflow. */
+  workflow: string
+  status: WorkflowStatus
+  input: any
+  /** Absent until the run completes. */
+  output?: any
+  /** Absent unless the run failed. */
+  error?: StoredError
+  /** Milliseconds since 1970. */
+  createdAt: number
+  /** Milliseconds since 1970. */
+  updatedAt: number
+}
+
+/** Status of a step. */
+export type StepStatus = 'pending' | 'scheduled' | 'done' | 'error'
+
+/** The state of a step, as loaded. */
+export interface StepState {
+  status: StepStatus
+  /** Absent until the step is done. */
+  result?: any
+  /** Absent unless the step failed. */
+  error?: StoredError
+  /** Milliseconds since 1970. */
+  updatedAt: number
+}
+
+/** Options of {@link RedisWorkflowStateService.updateRunStatus}. */
+export interface UpdateRunStatusOptions {
+  /** Let a run leave `completed` or `cancelled`. Default: false. */
+  reopen?: boolean
+}
+
+const LOCK_TTL = 30_000
+const LOCK_RETRIES = 10
+const LOCK_RETRY_DELAY = 100
+const ORCHESTRATOR_QUEUE = 'pikku-workflow-orchestrator'
+
+/** Statuses that later versions of the core write for steps. */
+const STEP_STATUSES: Record<string, StepStatus | undefined> = {
+  pending: 'pending',
+  scheduled: 'scheduled',
+  running: 'scheduled',
+  done: 'done',
+  succeeded: 'done',
+  error: 'error',
+  failed: 'error',
+}
+
+/**
+ * Workflow runs and steps in Redis (contract of @pikku-workflows/redis).
+ *
+ * A run is a hash `{keyPrefix}:run:{runId}`, a step a hash `{keyPrefix}:step:{runId}:{stepName}`, a lock a string
+ * `{keyPrefix}:lock:{runId}`; their fields are those of the original, so that both may share one Redis. Every method
+ * is one atomic step and one round trip.
+ *
+ * Where the original loses data, this does not: a step that is done stays done, whatever arrives late; a run that
+ * was never created is not brought into being by an update.
+ */
+export class RedisWorkflowStateService {
+  /** The queue service for remote workflows, if any. */
+  protected readonly queue: any
+  readonly #store: StoreConnection
+  readonly #workflows: binding.NativeWorkflows
+  readonly #locks: Locks
+  readonly #prefix: string
+
+  /**
+   * @param connectionOrConfig - where the runs are. A connection made here is closed by `close()`
+   * @param queue - queue service for remote workflows, with `add(queueName, data)`
+   * @param keyPrefix - Default: `workflows`. May also be the second argument
+   * @throws {@link ConfigError}, {@link ArgumentError}
+   */
+  constructor(connectionOrConfig: Target, queue?: any, keyPrefix?: string) {
+    const isPrefix = typeof queue === 'string'
+    this.queue = isPrefix ? undefined : queue
+    this.#prefix = checkName('keyPrefix', (isPrefix ? queue : keyPrefix) ?? 'workflows')
+    this.#store = connectStore(connectionOrConfig)
+    this.#workflows = openWorkflows(this.#store.connection, this.#prefix)
+    this.#locks = new Locks(this.#store.connection, `${this.#prefix}:lock:`)
+  }
+
+  /** Verifies that Redis answers. */
+  async init(): Promise<void> {
+    await settled(this.#workflows.ping())
+  }
+
+  /**
+   * Creates a run with the status `running`.
+   *
+   * @param input - anything that JSON holds
+   * @returns the id of the run, a UUID
+   */
+  async createRun(workflowName: string, input?: any): Promise<string> {
+    const runId = randomUUID()
+    const name = checkName('the workflow name', workflowName)
+    await settled(this.#workflows.createRun(runId, name, toJson('The input', input), Date.now()))
+    return runId
+  }
+
+  /**
+   * The run, or `null` if there is none.
+   *
+   * @throws {@link CorruptEntryError}
+   */
+  async getRun(id: string): Promise<WorkflowRun | null> {
+    const fields = toFields(await settled(this.#workflows.run(checkName('the run id', id))))
+    // As in the original: a hash without an id is no run.
+    if (fields['id'] === undefined) return null
+    const key = `${this.#prefix}:run:${id}`
+    return {
+      id: fields['id'],
+      workflow: fields['workflow'] ?? '',
+      status: fields['status'] as WorkflowStatus,
+      input: jsonField(fields, 'input', key),
+      output: jsonField(fields, 'output', key),
+      error: jsonField(fields, 'error', key) as StoredError | undefined,
+      createdAt: timeField(fields, 'createdAt', key),
+      updatedAt: timeField(fields, 'updatedAt', key),
+    }
+  }
+
+  /**
+   * Changes the status of a run. `completed` and `cancelled` are final: storing the same end again changes nothing,
+   * another one is refused. A failed run may go on, as it does when its queue tries again.
+   *
+   * @param output - stored if given
+   * @param error - stored if given; of an `Error`, message, stack and code
+   * @throws {@link WorkflowError} with the code `RUN_NOT_FOUND` or `INVALID_TRANSITION`
+   */
+  async updateRunStatus(
+    id: string,
+    status: WorkflowStatus,
+    output?: any,
+    error?: any,
+    options: UpdateRunStatusOptions = {},
+  ): Promise<void> {
+    checkName('the run id', id)
+    checkStatus(status)
+    checkObject('The options', options)
+    const outputJson = output === undefined ? undefined : toJson('The output', output)
+    const stored = error instanceof Error ? toStoredError(error) : error
+    const errorJson = stored === undefined ? undefined : toJson('The error', stored)
+    const reopen = options.reopen === true
+    const transition = await settled(
+      this.#workflows.updateRunStatus(id, status, outputJson, errorJson, reopen, Date.now()),
+    )
+    if (transition === 'missing') throw new WorkflowError('RUN_NOT_FOUND', `Run not found: ${id}`)
+    if (transition === 'final') {
+      throw new WorkflowError(
+        'INVALID_TRANSITION',
+        `Run ${id} has ended and keeps its outcome, so it does not become ${status} (pass { reopen: true } to insist)`,
+      )
+    }
+  }
+
+  /**
+   * The state of a step. A step of which nothing is stored is `pending`.
+   *
+   * @throws {@link CorruptEntryError}
+   */
+  async getStepState(runId: string, stepName: string): Promise<StepState> {
+    const [run, step] = checkStep(runId, stepName)
+    const fields = toFields(await settled(this.#workflows.step(run, step)))
+    const status = fields['status']
+    if (status === undefined) return { status: 'pending', updatedAt: Date.now() }
+    const key = `${this.#prefix}:step:${runId}:${stepName}`
+    return {
+      status: STEP_STATUSES[status] ?? (status as StepStatus),
+      result: jsonField(fields, 'result', key),
+      error: jsonField(fields, 'error', key) as StoredError | undefined,
+      updatedAt: timeField(fields, 'updatedAt', key),
+    }
+  }
+
+  /** Marks a step as scheduled, unless it is already further: its worker may have been faster than the mark. */
+  async setStepScheduled(runId: string, stepName: string): Promise<void> {
+    const [run, step] = checkStep(runId, stepName)
+    await settled(this.#workflows.scheduleStep(run, step, Date.now()))
+  }
+
+  /**
+   * Stores the result of a step and marks it as done. The first result stays.
+   *
+   * @param result - anything that JSON holds; `undefined` is stored as `null`
+   */
+  async setStepResult(runId: string, stepName: string, result?: any): Promise<void> {
+    const [run, step] = checkStep(runId, stepName)
+    await settled(this.#workflows.completeStep(run, step, toJson('The result', result), Date.now()))
+  }
+
+  /** Stores the error of a step (message, stack and code), unless the step is done. */
+  async setStepError(runId: string, stepName: string, error: Error): Promise<void> {
+    const [run, step] = checkStep(runId, stepName)
+    await settled(this.#workflows.failStep(run, step, toJson('The error', toStoredError(error)), Date.now()))
+  }
+
+  /**
+   * Runs `fn` while holding the lock of a run, and releases it afterwards whatever happens. The lock expires after
+   * 30 s. It is waited for as long as 10 attempts 100 ms apart would take, and taken as soon as it is released.
+   *
+   * @returns what `fn` returns
+   * @throws {@link LockError} with the code `LOCK_TIMEOUT`; what `fn` throws
+   */
+  async withRunLock<T>(id: string, fn: () => T | Promise<T>): Promise<T> {
+    checkFunction('fn', fn)
+    checkName('the run id', id)
+    const patience = { budget: LOCK_RETRIES * LOCK_RETRY_DELAY, poll: LOCK_RETRY_DELAY }
+    const refused = (): LockError =>
+      new LockError('LOCK_TIMEOUT', `Failed to acquire lock for run ${id} after ${LOCK_RETRIES} retries`, {
+        retryable: true,
+      })
+    return this.#locks.hold(id, LOCK_TTL, patience, fn, refused)
+  }
+
+  /**
+   * Queues a run for the orchestrator.
+   *
+   * @throws {@link ConfigError} without a queue service
+   */
+  async addToQueue(_workflowName: string, runId: string): Promise<void> {
+    if (this.queue === undefined || this.queue === null) {
+      throw new ConfigError(
+        'CONFIG',
+        'QueueService not configured. Remote workflows require a queue service.',
+      )
+    }
+    await this.queue.add(ORCHESTRATOR_QUEUE, { runId })
+  }
+
+  /** The connection in use. */
+  get connection(): Connection {
+    return this.#store.connection
+  }
+
+  /**
+   * Closes the connection that this service made. One that was given to it stays open: a {@link Connection} as it
+   * is, and an ioredis or node-redis client was never used.
+   */
+  async close(): Promise<void> {
+    if (this.#store.owned) await this.#store.connection.close()
+  }
+}
+
+function checkStep(runId: string, stepName: string): [string, string] {
+  return [checkName('the run id', runId), checkName('the step name', stepName)]
+}

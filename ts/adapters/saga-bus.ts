@@ -1,0 +1,306 @@
+import { Connection, connectStore, type StoreConnection } from '../connection.js'
+import { ConcurrencyError, ConfigError, ConnectionError, SagaError } from '../errors.js'
+import { type binding, settled } from '../native.js'
+import type { Target } from '../options.js'
+import {
+  type LooseState,
+  checkState,
+  completeMetadata,
+  openSagas,
+  sagaIdOf,
+  stateFromJson,
+  stateToJson,
+} from '../saga.js'
+import { checkInteger, checkName, checkPrefix, withDefaults } from '../validate.js'
+
+/** Options of {@link RedisSagaStore} (contract of @saga-bus/store-redis). Either `redis` or `connection`. */
+export interface RedisSagaStoreOptions {
+  /** Where the sagas are. The store can be used at once. */
+  redis?: Target
+  /** Where the sagas are. The store can be used after `initialize()`. */
+  connection?: Target
+  /** Put before every key. Default: `saga-bus:`. */
+  keyPrefix?: string
+  /** Time to live of completed sagas, in seconds. Default: 0, none of its own. */
+  completedTtlSeconds?: number
+  /** Time to live of all sagas, in seconds. Default: 0, none. */
+  defaultTtlSeconds?: number
+  /** Accepted for compatibility: one atomic script leaves nothing to retry. Default: 3. */
+  maxRetries?: number
+  /** Accepted for compatibility, as `maxRetries`. Milliseconds. Default: 100. */
+  retryDelayMs?: number
+}
+
+/** The longest time to live: a hundred years, in seconds. */
+const MAX_TTL = 100 * 366 * 24 * 60 * 60
+
+/**
+ * Saga states under optimistic concurrency (contract of @saga-bus/store-redis): JSON under
+ * `{keyPrefix}saga:{sagaName}:{correlationId}`, and an index `{keyPrefix}saga:{sagaName}:idx:id:{sagaId}`.
+ *
+ * It has the documented methods (`find…`, `save`) and those of the runtime (`get…`, `insert`, `update`). Every write
+ * is one atomic script of one round trip, TTLs included; of concurrent writers of one version exactly one wins.
+ *
+ * @typeParam TState - type of the states
+ */
+export class RedisSagaStore<TState extends object = Record<string, any>> {
+  readonly #target: Target
+  readonly #needsInitialize: boolean
+  readonly #prefix: string
+  readonly #completedTtl: number
+  readonly #defaultTtl: number
+  #open: { store: StoreConnection; sagas: binding.NativeSagas } | undefined
+  #closed = false
+
+  /** @throws {@link ConfigError} for a target, {@link ArgumentError} for an option that cannot be used */
+  constructor(options: RedisSagaStoreOptions) {
+    const { redis, connection, keyPrefix, completedTtlSeconds, defaultTtlSeconds, maxRetries, retryDelayMs } =
+      withDefaults<RedisSagaStoreOptions>(
+        'The options',
+        {
+          redis: undefined,
+          connection: undefined,
+          keyPrefix: 'saga-bus:',
+          completedTtlSeconds: 0,
+          defaultTtlSeconds: 0,
+          maxRetries: 3,
+          retryDelayMs: 100,
+        },
+        options,
+      )
+    const target = redis ?? connection
+    if (target === undefined || target === null) {
+      throw new ConfigError('CONFIG', 'Either redis or connection must be provided')
+    }
+    this.#target = target
+    this.#needsInitialize = redis === undefined || redis === null
+    this.#prefix = checkPrefix('keyPrefix', keyPrefix)
+    const seconds = { max: MAX_TTL, unit: 'seconds' }
+    this.#completedTtl = 1000 * checkInteger('completedTtlSeconds', completedTtlSeconds, seconds)
+    this.#defaultTtl = 1000 * checkInteger('defaultTtlSeconds', defaultTtlSeconds, seconds)
+    checkInteger('maxRetries', maxRetries)
+    checkInteger('retryDelayMs', retryDelayMs, { unit: 'milliseconds' })
+    if (!this.#needsInitialize) this.#connect()
+  }
+
+  /** Connects, if the store was made with `connection`, and verifies that Redis answers. May be called again. */
+  async initialize(): Promise<void> {
+    this.#closed = false
+    await settled(this.#connect().ping())
+  }
+
+  #connect(): binding.NativeSagas {
+    if (this.#open === undefined) {
+      const store = connectStore(this.#target)
+      this.#open = { store, sagas: openSagas(store.connection, this.#prefix) }
+    }
+    return this.#open.sagas
+  }
+
+  get #sagas(): binding.NativeSagas {
+    if (this.#open === undefined || this.#closed) {
+      throw new ConnectionError('CLOSED', 'Store not initialized')
+    }
+    return this.#open.sagas
+  }
+
+  /** The state of a saga id, or `null`. */
+  async getById(sagaName: string, sagaId: string): Promise<TState | null> {
+    const [name, id] = [checkName('the saga name', sagaName), checkName('the saga id', sagaId)]
+    const json = await settled(this.#sagas.byId(name, id))
+    return json === null ? null : stateFromJson<TState>(json, this.#key(name, `(of saga ${id})`))
+  }
+
+  /** The state of a correlation id, or `null`. */
+  async getByCorrelationId(sagaName: string, correlationId: string): Promise<TState | null> {
+    const [name, id] = checkCorrelation(sagaName, correlationId)
+    const json = await settled(this.#sagas.byCorrelationId(name, id))
+    return json === null ? null : stateFromJson<TState>(json, this.#key(name, id))
+  }
+
+  /** The same as {@link RedisSagaStore.getById}. */
+  async findById(sagaName: string, sagaId: string): Promise<TState | null> {
+    return this.getById(sagaName, sagaId)
+  }
+
+  /** The same as {@link RedisSagaStore.getByCorrelationId}. */
+  async findByCorrelationId(sagaName: string, correlationId: string): Promise<TState | null> {
+    return this.getByCorrelationId(sagaName, correlationId)
+  }
+
+  /**
+   * Stores a new saga, with the version that its metadata has (0 if absent).
+   *
+   * @throws {@link ConcurrencyError} with the code `SAGA_EXISTS` if there is one already
+   */
+  async insert(sagaName: string, correlationId: string, state: TState): Promise<void> {
+    const [name, id] = checkCorrelation(sagaName, correlationId)
+    const loose = checkState(state)
+    const sagaId = checkName('the saga id', sagaIdOf(loose))
+    const version = checkVersion(loose.metadata?.version ?? 0)
+    const metadata = completeMetadata(loose, sagaId, version)
+    const outcome = await settled(
+      this.#sagas.write({
+        sagaName: name,
+        sagaId,
+        correlationId: id,
+        expect: 'absent',
+        version: 0,
+        json: stateToJson(loose, metadata),
+        ttl: this.#ttl(metadata.isCompleted),
+      }),
+    )
+    this.#judge(outcome, name, sagaId, id, -1)
+  }
+
+  /**
+   * Stores a new version of an existing saga, with the version that its metadata has (`expectedVersion + 1` if
+   * absent).
+   *
+   * @param expectedVersion - the version that must be stored
+   * @throws {@link ConcurrencyError} if another version is stored
+   * @throws {@link SagaError} with the code `SAGA_NOT_FOUND`
+   */
+  async update(sagaName: string, state: TState, expectedVersion: number): Promise<void> {
+    const name = checkName('the saga name', sagaName)
+    const loose = checkState(state)
+    const sagaId = checkName('the saga id', sagaIdOf(loose))
+    const expected = checkVersion(expectedVersion)
+    const metadata = completeMetadata(loose, sagaId, checkVersion(loose.metadata?.version ?? expected + 1))
+    const outcome = await settled(
+      this.#sagas.write({
+        sagaName: name,
+        sagaId,
+        expect: 'version',
+        version: expected,
+        json: stateToJson(loose, metadata),
+        ttl: this.#ttl(metadata.isCompleted),
+      }),
+    )
+    this.#judge(outcome, name, sagaId, undefined, expected)
+  }
+
+  /**
+   * Stores a saga, new or loaded. `metadata.version` is the version that was loaded (absent counts as 0): nothing
+   * stored makes it version 1, the same version stored makes it the next, anything else is a conflict.
+   *
+   * @param state - with `metadata.sagaId` or `id`, and `correlationId` unless the saga is stored already. Its
+   * metadata is completed and gets the new version and `updatedAt`
+   * @returns the saved state: `state`, or a copy of it if it is frozen
+   * @throws {@link ConcurrencyError} if another version is stored
+   */
+  async save(sagaName: string, state: TState): Promise<TState> {
+    const name = checkName('the saga name', sagaName)
+    const loose = checkState(state)
+    const sagaId = checkName('the saga id', sagaIdOf(loose))
+    const correlationId =
+      loose.correlationId === undefined ? undefined : checkName('the correlation id', loose.correlationId)
+    const expected = checkVersion(loose.metadata?.version ?? 0)
+    const metadata = { ...completeMetadata(loose, sagaId, expected + 1), updatedAt: new Date() }
+    const first = { ...metadata, version: 1 }
+    const outcome = await settled(
+      this.#sagas.write({
+        sagaName: name,
+        sagaId,
+        correlationId,
+        expect: 'either',
+        version: expected,
+        json: stateToJson(loose, metadata),
+        jsonIfAbsent: expected === 0 ? undefined : stateToJson(loose, first),
+        ttl: this.#ttl(metadata.isCompleted),
+      }),
+    )
+    this.#judge(outcome, name, sagaId, correlationId, expected)
+    return withMetadata(state, loose, outcome[0] === 'inserted' ? first : metadata)
+  }
+
+  /**
+   * Deletes a saga, given its id or else its correlation id. No error if there is none. Where an id of one saga may
+   * be the correlation id of another, use {@link RedisSagaStore.deleteById} or
+   * {@link RedisSagaStore.deleteByCorrelationId}.
+   */
+  async delete(sagaName: string, idOrCorrelationId: string): Promise<void> {
+    const [name, id] = checkCorrelation(sagaName, idOrCorrelationId)
+    if (!(await settled(this.#sagas.deleteById(name, id)))) {
+      await settled(this.#sagas.deleteByCorrelationId(name, id))
+    }
+  }
+
+  /** Deletes a saga by its id. Resolves whether there was one. */
+  async deleteById(sagaName: string, sagaId: string): Promise<boolean> {
+    const [name, id] = [checkName('the saga name', sagaName), checkName('the saga id', sagaId)]
+    return settled(this.#sagas.deleteById(name, id))
+  }
+
+  /** Deletes a saga by its correlation id. Resolves whether there was one. */
+  async deleteByCorrelationId(sagaName: string, correlationId: string): Promise<boolean> {
+    const [name, id] = checkCorrelation(sagaName, correlationId)
+    return settled(this.#sagas.deleteByCorrelationId(name, id))
+  }
+
+  /** The client given as `redis`, or `null`. It is never used: the store has a connection of its own. */
+  getRedis(): any {
+    return this.#needsInitialize || typeof this.#target === 'string' ? null : this.#target
+  }
+
+  /** The connection in use, if there is one. */
+  get connection(): Connection | undefined {
+    return this.#open?.store.connection
+  }
+
+  /** Closes the connection, unless it was given as a {@link Connection}. Idempotent. */
+  async close(): Promise<void> {
+    const open = this.#open
+    this.#closed = true
+    this.#open = undefined
+    if (open?.store.owned) await open.store.connection.close()
+  }
+
+  #key(sagaName: string, id: string): string {
+    return `${this.#prefix}saga:${sagaName}:${id}`
+  }
+
+  #ttl(isCompleted: boolean): number {
+    return isCompleted && this.#completedTtl > 0 ? this.#completedTtl : this.#defaultTtl
+  }
+
+  /** Throws unless the write happened. */
+  #judge(
+    outcome: Awaited<ReturnType<binding.NativeSagas['write']>>,
+    sagaName: string,
+    sagaId: string,
+    correlationId: string | undefined,
+    expected: number,
+  ): void {
+    const [word, actual] = outcome
+    if (word === 'missing') throw new SagaError('SAGA_NOT_FOUND', `Saga ${sagaId} not found`)
+    if (word === 'conflict') throw new ConcurrencyError(sagaId, expected, actual ?? -1)
+    if (word === 'exists') {
+      const under = correlationId ?? sagaId
+      throw new ConcurrencyError(
+        sagaId,
+        expected,
+        -1,
+        `Saga ${sagaName} with correlation ID ${under} already exists (Optimistic concurrency conflict)`,
+        'SAGA_EXISTS',
+      )
+    }
+  }
+}
+
+function checkCorrelation(sagaName: string, correlationId: string): [string, string] {
+  return [checkName('the saga name', sagaName), checkName('the correlation id', correlationId)]
+}
+
+function checkVersion(version: unknown): number {
+  return checkInteger('the version', version, { max: Number.MAX_SAFE_INTEGER })
+}
+
+/** The caller's state with its new metadata. */
+function withMetadata<TState extends object>(state: TState, loose: LooseState, metadata: object): TState {
+  if (Object.isFrozen(state) || (loose.metadata && Object.isFrozen(loose.metadata))) {
+    return { ...state, metadata }
+  }
+  loose.metadata = Object.assign(loose.metadata ?? {}, metadata)
+  return state
+}

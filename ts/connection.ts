@@ -1,0 +1,190 @@
+import { EventEmitter } from 'node:events'
+import { inspect } from 'node:util'
+
+import { ArgumentError, ConfigError, ServerError, fromNative } from './errors.js'
+import { binding, guarded, listen, settled } from './native.js'
+import type { ConnectionOptions, NativeConfig, Target } from './options.js'
+import { type LooseOptions, resolveTarget } from './target.js'
+import { kindOf } from './validate.js'
+
+/** `connecting` at first, `ready`, `reconnecting` after a loss or a refusal, `closed` by its owner. */
+export type ConnectionStatus = 'connecting' | 'ready' | 'reconnecting' | 'closed'
+
+/** What a word of a command may be. Numbers are sent in decimal. */
+export type CommandArgument = string | number | bigint | Uint8Array
+
+/**
+ * A reply: strings for values, arrays for lists; maps and sets of RESP3 arrive as flat lists, as in RESP2. Integers
+ * beyond ±(2^53 - 1) are bigints.
+ */
+export type CommandReply = string | number | bigint | null | CommandReply[]
+
+/** Like {@link CommandReply}, with values as Buffers. */
+export type BufferReply = string | Buffer | number | bigint | null | BufferReply[]
+
+/** Events of a {@link Connection}. */
+export interface ConnectionEvents {
+  /** The status changed; `reason` says why if it is `reconnecting`. There is no `error` event. */
+  status: [status: ConnectionStatus, reason: string | undefined]
+}
+
+/** On a connection that everybody shares, these would change or stop the calls of others. */
+const REFUSED = new Map<string, string>()
+for (const [reason, names] of [
+  [
+    'it would turn the shared connection into a subscriber',
+    'SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE MONITOR SYNC PSYNC',
+  ],
+  [
+    'it would change the shared connection for everybody',
+    'AUTH HELLO SELECT RESET QUIT MULTI EXEC DISCARD WATCH UNWATCH ASKING READONLY READWRITE',
+  ],
+  [
+    'it would hold up every other call on the shared connection',
+    'BLPOP BRPOP BRPOPLPUSH BLMOVE BLMPOP BZPOPMIN BZPOPMAX BZMPOP WAIT WAITAOF',
+  ],
+] as const) {
+  for (const name of names.split(' ')) REFUSED.set(name, reason)
+}
+
+function toWord(value: unknown, index: number): string | Uint8Array {
+  if (typeof value === 'string' || value instanceof Uint8Array) return value
+  if (typeof value === 'bigint' || (typeof value === 'number' && Number.isFinite(value))) return String(value)
+  throw new ArgumentError(
+    'INVALID_ARGUMENT',
+    `Argument ${index + 1} of a command must be a string, a finite number, a bigint or a Uint8Array, not ${kindOf(value)}`,
+  )
+}
+
+function toWords(name: unknown, args: readonly unknown[]): (string | Uint8Array)[] {
+  if (typeof name !== 'string' || name === '') {
+    throw new ArgumentError('INVALID_ARGUMENT', `The name of a command must be a string, not ${kindOf(name)}`)
+  }
+  const refused = REFUSED.get(name) ?? REFUSED.get(name.toUpperCase())
+  if (refused !== undefined) {
+    throw new ServerError('UNSUPPORTED', `${name.toUpperCase()} is not sent: ${refused}`)
+  }
+  const words: (string | Uint8Array)[] = [name]
+  for (let index = 0; index < args.length; index++) {
+    const arg = args[index]
+    words.push(typeof arg === 'string' ? arg : toWord(arg, index))
+  }
+  return words
+}
+
+const handles = new WeakMap<Connection, binding.NativeConnection>()
+
+/** The native object of a connection. */
+export function nativeOf(connection: Connection): binding.NativeConnection {
+  return handles.get(connection)!
+}
+
+/** An address for people, without credentials. */
+function describe({ endpoint, db }: NativeConfig): string {
+  if ('memory' in endpoint) return `memory://${endpoint.memory.name}`
+  const place = 'unix' in endpoint ? endpoint.unix.path : `${endpoint.tcp.host}:${endpoint.tcp.port}`
+  return db === 0 ? place : `${place}/${db}`
+}
+
+/**
+ * A connection to Redis, or to the embedded engine. Connections of equal configuration share one native connection,
+ * which redials for ever and closes with the last of them. It never keeps the process alive by itself; a pending
+ * call does.
+ *
+ * Every call settles within `commandTimeout`: with its result, or with an error that says whether it happened. While
+ * there is no connection, calls wait, up to `maxQueuedCommands` and `maxQueuedBytes`.
+ */
+export class Connection extends EventEmitter<ConnectionEvents> {
+  readonly #native: binding.NativeConnection
+  readonly #address: string
+  #closed: Promise<void> | undefined
+
+  private constructor(config: NativeConfig) {
+    super()
+    this.#address = describe(config)
+    this.#native = guarded(() => binding.NativeConnection.open(JSON.stringify(config)))
+    handles.set(this, this.#native)
+    listen(this.#native.id, this)
+  }
+
+  /** @internal */
+  static open(config: NativeConfig): Connection {
+    return new Connection(config)
+  }
+
+  /** The current status. */
+  get status(): ConnectionStatus {
+    return this.#native.status as ConnectionStatus
+  }
+
+  /**
+   * Sends any command, as it is: `keyPrefix` is not applied. Commands that would change or block the shared
+   * connection are refused (`UNSUPPORTED`). On `memory://`, the common string, hash and key commands work.
+   *
+   * @throws {@link ServerError}, {@link ConnectionError}, {@link TimeoutError}
+   */
+  async command(name: string, ...args: CommandArgument[]): Promise<CommandReply> {
+    const words = toWords(name, args)
+    try {
+      return (await this.#native.command(words, false)) as CommandReply
+    } catch (error) {
+      throw fromNative(error)
+    }
+  }
+
+  /** Like {@link Connection.command}, with values as Buffers. */
+  async commandBuffer(name: string, ...args: CommandArgument[]): Promise<BufferReply> {
+    return (await settled(this.#native.command(toWords(name, args), true))) as BufferReply
+  }
+
+  /**
+   * Closes this connection for everyone who was given it; others that only share its configuration go on. Calls in
+   * flight have one second to finish, later ones fail with `CLOSED`. Idempotent.
+   */
+  async close(): Promise<void> {
+    if (this.#closed === undefined) {
+      this.#closed = settled(this.#native.close())
+      this.emit('status', 'closed', undefined)
+    }
+    return this.#closed
+  }
+
+  /** @internal */
+  onNativeEvent(name: string, detail: unknown): void {
+    // Once it is closed here, the fate of the shared connection is the business of others.
+    if (name !== 'status' || this.#closed !== undefined) return
+    const [status, reason] = detail as [ConnectionStatus, string | null]
+    this.emit('status', status, reason ?? undefined)
+  }
+
+  /** @internal */
+  [inspect.custom](): string {
+    return `Connection { address: '${this.#address}', status: '${this.status}' }`
+  }
+}
+
+/**
+ * Connects to a target. Returns at once; calls wait until the connection is up.
+ *
+ * @param target - where the data is
+ * @param options - further options; what the target itself says wins, as in ioredis
+ * @throws {@link ConfigError} if the target or an option cannot be used
+ */
+export function connect(target: Target, options?: ConnectionOptions): Connection {
+  if (target instanceof Connection) {
+    if (options === undefined) return target
+    throw new ConfigError('CONFIG', 'Options cannot be given to a Connection that is already open')
+  }
+  return Connection.open(resolveTarget(target, options as LooseOptions | undefined))
+}
+
+/** A connection for a store, and whether the store must close it. */
+export interface StoreConnection {
+  connection: Connection
+  owned: boolean
+}
+
+/** The connection of a store: that of the caller if the target is one, otherwise its own. */
+export function connectStore(target: Target): StoreConnection {
+  return { connection: connect(target), owned: !(target instanceof Connection) }
+}

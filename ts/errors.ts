@@ -1,0 +1,196 @@
+/** The stable `code` of every error that ferroflow throws. Compare with it, never with the text. */
+export type ErrorCode =
+  | 'CONFIG'
+  | 'INVALID_ARGUMENT'
+  | 'NOT_SERIALIZABLE'
+  | 'AUTH_FAILED'
+  | 'NO_PERMISSION'
+  | 'REDIS_UNAVAILABLE'
+  | 'QUEUE_FULL'
+  | 'CLOSED'
+  | 'TIMEOUT'
+  | 'OUTCOME_UNKNOWN'
+  | 'WRONG_TYPE'
+  | 'CORRUPT_ENTRY'
+  | 'SERVER_NOT_READY'
+  | 'SERVER_ERROR'
+  | 'UNSUPPORTED'
+  | 'LOCK_TIMEOUT'
+  | 'RUN_NOT_FOUND'
+  | 'INVALID_TRANSITION'
+  | 'SAGA_NOT_FOUND'
+  | 'SAGA_EXISTS'
+  | 'CONCURRENCY_CONFLICT'
+  | 'INTERNAL_PANIC'
+
+/** What an error carries beside its message. */
+export interface ErrorDetails {
+  /** Whether the same call may succeed later, unchanged. Default: false. */
+  retryable?: boolean
+  /** The Redis key that the failed call was about. */
+  key?: string
+  /** The error behind this one. */
+  cause?: unknown
+}
+
+/** Base class of all errors of ferroflow. */
+export class FerroflowError extends Error {
+  /** Stable, for programs. */
+  readonly code: ErrorCode
+  /** Whether the same call may succeed later, unchanged. */
+  readonly retryable: boolean
+  /** The Redis key that the failed call was about, where there is one. */
+  declare readonly key?: string
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.code = code
+    this.retryable = details.retryable ?? false
+    if (details.key !== undefined) this.key = details.key
+  }
+
+  static {
+    this.prototype.name = 'FerroflowError'
+  }
+}
+
+/** A target or an option cannot be used (`CONFIG`), or the server refuses the credentials (`AUTH_FAILED`). */
+export class ConfigError extends FerroflowError {
+  static {
+    this.prototype.name = 'ConfigError'
+  }
+}
+
+/** An argument of the call is wrong (`INVALID_ARGUMENT`), or not JSON (`NOT_SERIALIZABLE`). Nothing was sent. */
+export class ArgumentError extends FerroflowError {
+  static {
+    this.prototype.name = 'ArgumentError'
+  }
+}
+
+/**
+ * No connection: none could be made in time and nothing was sent (`REDIS_UNAVAILABLE`), too many calls wait for one
+ * (`QUEUE_FULL`), or its owner closed it (`CLOSED`).
+ */
+export class ConnectionError extends FerroflowError {
+  static {
+    this.prototype.name = 'ConnectionError'
+  }
+}
+
+/**
+ * A call was sent and not answered: a read (`TIMEOUT`), or a write that may or may not have happened
+ * (`OUTCOME_UNKNOWN`).
+ */
+export class TimeoutError extends FerroflowError {
+  static {
+    this.prototype.name = 'TimeoutError'
+  }
+}
+
+/**
+ * The server answered with an error: `WRONG_TYPE`, `NO_PERMISSION`, `SERVER_NOT_READY` (loading, read-only, out of
+ * memory …; nothing was written), `UNSUPPORTED` (`memory://` has no such command), or any other (`SERVER_ERROR`).
+ */
+export class ServerError extends FerroflowError {
+  static {
+    this.prototype.name = 'ServerError'
+  }
+}
+
+/** What is stored is not what ferroflow or its predecessors write (`CORRUPT_ENTRY`). Nothing is ever repaired. */
+export class CorruptEntryError extends FerroflowError {
+  static {
+    this.prototype.name = 'CorruptEntryError'
+  }
+}
+
+/** Somebody else held the lock all the time (`LOCK_TIMEOUT`). */
+export class LockError extends FerroflowError {
+  static {
+    this.prototype.name = 'LockError'
+  }
+}
+
+/** There is no such run (`RUN_NOT_FOUND`), or it has ended for good (`INVALID_TRANSITION`). */
+export class WorkflowError extends FerroflowError {
+  static {
+    this.prototype.name = 'WorkflowError'
+  }
+}
+
+/** There is no such saga (`SAGA_NOT_FOUND`). */
+export class SagaError extends FerroflowError {
+  static {
+    this.prototype.name = 'SagaError'
+  }
+}
+
+/**
+ * The saga is stored in another version than expected (`CONCURRENCY_CONFLICT`), or exists already (`SAGA_EXISTS`).
+ * Load it and decide again. Fields and name are those of @saga-bus/core.
+ */
+export class ConcurrencyError extends FerroflowError {
+  /** Id of the saga. */
+  readonly sagaId: string
+  /** The version that the caller expected; -1 for none. */
+  readonly expectedVersion: number
+  /** The version that is stored; -1 if it is not known. */
+  readonly actualVersion: number
+
+  constructor(
+    sagaId: string,
+    expectedVersion: number,
+    actualVersion: number,
+    message = `Optimistic concurrency conflict: Concurrency conflict for saga ${sagaId}: expected version ${expectedVersion}, got ${actualVersion}`,
+    code: 'CONCURRENCY_CONFLICT' | 'SAGA_EXISTS' = 'CONCURRENCY_CONFLICT',
+  ) {
+    super(code, message)
+    this.sagaId = sagaId
+    this.expectedVersion = expectedVersion
+    this.actualVersion = actualVersion
+  }
+
+  static {
+    this.prototype.name = 'ConcurrencyError'
+  }
+}
+
+type ErrorClass = new (code: ErrorCode, message: string, details?: ErrorDetails) => FerroflowError
+
+/** The class of each code that the native core uses. */
+const NATIVE_CLASSES: Partial<Record<ErrorCode, ErrorClass>> = {
+  CONFIG: ConfigError,
+  AUTH_FAILED: ConfigError,
+  INVALID_ARGUMENT: ArgumentError,
+  REDIS_UNAVAILABLE: ConnectionError,
+  QUEUE_FULL: ConnectionError,
+  CLOSED: ConnectionError,
+  TIMEOUT: TimeoutError,
+  OUTCOME_UNKNOWN: TimeoutError,
+  NO_PERMISSION: ServerError,
+  WRONG_TYPE: ServerError,
+  SERVER_NOT_READY: ServerError,
+  SERVER_ERROR: ServerError,
+  UNSUPPORTED: ServerError,
+  CORRUPT_ENTRY: CorruptEntryError,
+}
+
+interface NativeError {
+  code: ErrorCode
+  message: string
+  retryable: boolean
+  key?: string
+}
+
+/**
+ * The public error for one of the native core. Called after the `await`, so that its stack shows who called.
+ *
+ * @internal
+ */
+export function fromNative(error: unknown): unknown {
+  if (!(error instanceof Error) || !('retryable' in error)) return error
+  const { code, message, retryable, key } = error as unknown as NativeError
+  const Class = NATIVE_CLASSES[code] ?? FerroflowError
+  return new Class(code, message, { retryable, key })
+}

@@ -1,0 +1,42 @@
+/**
+ * Workflow state, sagas and distributed locks in Redis, or embedded without it.
+ *
+ * @packageDocumentation
+ */
+
+export {
+  Connection,
+  connect,
+  type BufferReply,
+  type CommandArgument,
+  type CommandReply,
+  type ConnectionEvents,
+  type ConnectionStatus,
+} from './connection.js'
+export type { ConnectionOptions, IoredisClient, NodeRedisClient, Target, TlsOptions } from './options.js'
+export {
+  ArgumentError,
+  ConcurrencyError,
+  ConfigError,
+  ConnectionError,
+  CorruptEntryError,
+  FerroflowError,
+  LockError,
+  SagaError,
+  ServerError,
+  TimeoutError,
+  WorkflowError,
+  type ErrorCode,
+  type ErrorDetails,
+} from './errors.js'
+export { RedisLockManager, type RedisLockManagerOptions } from './adapters/flowmonkey.js'
+export {
+  RedisWorkflowStateService,
+  type StepState,
+  type StepStatus,
+  type UpdateRunStatusOptions,
+  type WorkflowRun,
+} from './adapters/pikku.js'
+export { RedisSagaStore, type RedisSagaStoreOptions } from './adapters/saga-bus.js'
+export type { SagaMetadata } from './saga.js'
+export type { StoredError, WorkflowStatus } from './workflow.js'

@@ -1,0 +1,46 @@
+import * as binding from '../js-binding.js'
+import { fromNative } from './errors.js'
+
+/** Waits for the native core, and makes its errors public ones. */
+export async function settled<T>(promise: Promise<T>): Promise<T> {
+  try {
+    return await promise
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** Runs something that calls into the native core synchronously, and makes its errors public ones. */
+export function guarded<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** Gets the events of one native object. */
+export type EventListener = (name: string, detail: unknown) => void
+
+const listeners = new Map<number, WeakRef<{ onNativeEvent: EventListener }>>()
+const collected = new FinalizationRegistry<number>((source) => listeners.delete(source))
+
+/** Sends the events of the native object `source` to `listener`, as long as somebody else holds it. */
+export function listen(source: number, listener: { onNativeEvent: EventListener }): void {
+  listeners.set(source, new WeakRef(listener))
+  collected.register(listener, source)
+}
+
+binding.setEventSink((source, name, detail) => {
+  try {
+    listeners.get(source)?.deref()?.onNativeEvent(name, detail)
+  } catch (error) {
+    // A listener's error belongs to its owner, as an uncaught exception, and must not disturb the calls that are
+    // settled in the same turn.
+    queueMicrotask(() => {
+      throw error
+    })
+  }
+})
+
+export { binding }

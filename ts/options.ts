@@ -1,0 +1,99 @@
+import type { Connection } from './connection.js'
+
+/** TLS, in the terms of Node's `tls.connect` (as in ioredis' option `tls`). */
+export interface TlsOptions {
+  /** Certificates to trust, PEM. Default: those of the system. */
+  ca?: string | Buffer | (string | Buffer)[]
+  /** Client certificate chain, PEM. */
+  cert?: string | Buffer | (string | Buffer)[]
+  /** Client key, PEM. */
+  key?: string | Buffer
+  /** Name to verify and to send as SNI. Default: the host. */
+  servername?: string
+  /** Whether a certificate that cannot be verified ends the connection. Default: true. */
+  rejectUnauthorized?: boolean
+}
+
+/** Options of a connection: ioredis' names and meanings, except where a default is given here. */
+export interface ConnectionOptions {
+  /** Default: `127.0.0.1`. */
+  host?: string
+  /** Default: 6379. */
+  port?: number
+  /** Path of a Unix domain socket, instead of host and port. */
+  path?: string | null
+  /** ACL user. Default: the server's default user. */
+  username?: string | null
+  password?: string | null
+  /** Database number. Default: 0. */
+  db?: number
+  /** `true` or `{}` for TLS with the system's certificates. */
+  tls?: TlsOptions | object | boolean
+  /** Put before every key that a store reads or writes. Default: none. */
+  keyPrefix?: string
+  /** 4 or 6 to use only addresses of that family. Default: 0, any. */
+  family?: number
+  /** Name shown in `CLIENT LIST`. Default: none. */
+  connectionName?: string | null
+  /** TCP keepalive interval in milliseconds, 0 for none. Default: 30,000. */
+  keepAlive?: number
+  /** Time to establish a connection, in milliseconds. Default: 5,000. */
+  connectTimeout?: number
+  /** Time for one call to settle, in milliseconds. Default: 5,000. */
+  commandTimeout?: number
+  /** RESP version; 3 falls back to 2 where the server does not know it. Default: 3. */
+  protocol?: 2 | 3
+  /** Calls that may wait while there is no connection. More fail at once with `QUEUE_FULL`. Default: 10,000. */
+  maxQueuedCommands?: number
+  /** Bytes of commands that may wait while there is no connection. Default: 64 MiB. */
+  maxQueuedBytes?: number
+}
+
+/**
+ * An ioredis 5 or 6 instance. Its options are read and ferroflow opens a connection of its own; the instance is
+ * never used, changed or closed.
+ */
+export interface IoredisClient {
+  readonly options: object
+  readonly status: string
+  hgetall: unknown
+  duplicate: unknown
+}
+
+/** A node-redis 4, 5 or 6 client. Its options are read, as with {@link IoredisClient}. */
+export interface NodeRedisClient {
+  readonly options?: object
+  readonly isOpen: boolean
+  sendCommand: unknown
+  duplicate: unknown
+}
+
+/**
+ * Where the data is:
+ *
+ * - `'redis://…'`, `'rediss://…'`, `'host:port'`, `'unix:/path'` or `'/path'`
+ * - {@link ConnectionOptions}
+ * - an ioredis or node-redis client, whose options are read
+ * - a {@link Connection}, which is shared
+ * - `'memory://'` or `'memory://name'`: the embedded engine, shared by name within the process
+ */
+export type Target = string | ConnectionOptions | IoredisClient | NodeRedisClient | Connection
+
+/** The configuration that the native core takes: every field resolved. */
+export interface NativeConfig {
+  endpoint:
+    { tcp: { host: string; port: number } } | { unix: { path: string } } | { memory: { name: string } }
+  username?: string
+  password?: string
+  db: number
+  tls?: { ca?: string; cert?: string; key?: string; servername?: string; rejectUnauthorized: boolean }
+  keyPrefix: string
+  family: number
+  connectionName?: string
+  protocol: number
+  connectTimeout: number
+  callTimeout: number
+  keepAlive: number
+  maxQueuedCommands: number
+  maxQueuedBytes: number
+}

@@ -1,0 +1,174 @@
+import { ConfigError } from './errors.js'
+import type { NativeConfig } from './options.js'
+import { parseTarget } from './redis-url.js'
+import { kindOf } from './validate.js'
+
+/** Options as they come, from whatever source: nothing about them is certain. */
+export type LooseOptions = Record<string, unknown>
+
+const DEFAULT_PORT = 6379
+
+const ACCEPTED =
+  "a URL ('redis://…', 'rediss://…', 'unix:/path', 'memory://'), host:port, connection options, an ioredis or " +
+  'node-redis client, or a ferroflow Connection'
+
+export function refuse(message: string): never {
+  throw new ConfigError('CONFIG', message)
+}
+
+/** The configuration of a target that is not a Connection. */
+export function resolveTarget(target: unknown, options: LooseOptions = {}): NativeConfig {
+  if (typeof target === 'string') return fromString(target, options)
+  if (typeof target !== 'object' || target === null || Array.isArray(target)) {
+    return refuse(`A connection target must be ${ACCEPTED}, not ${kindOf(target)}`)
+  }
+  return fromOptions(fill(readObject(target as LooseOptions), options))
+}
+
+function fromString(target: string, options: LooseOptions): NativeConfig {
+  const parsed = parseTarget(target)
+  if (parsed === undefined) {
+    return refuse(
+      `A connection string must be a URL, a path of a socket or host:port; accepted are ${ACCEPTED}`,
+    )
+  }
+  return fromOptions(fill(parsed, options))
+}
+
+/** ioredis' rule: what comes first wins, and `undefined` says nothing. */
+function fill(first: LooseOptions, second: LooseOptions): LooseOptions {
+  const filled = { ...first }
+  for (const [name, value] of Object.entries(second)) filled[name] ??= value
+  return filled
+}
+
+function readObject(target: LooseOptions): LooseOptions {
+  if (isIoredis(target)) {
+    if (target['isCluster'] === true) return refuseTopology('An ioredis Cluster')
+    return target['options'] as LooseOptions
+  }
+  if (isNodeRedis(target)) return fromNodeRedis(target['options'] as LooseOptions | undefined)
+  const prototype: unknown = Object.getPrototypeOf(target)
+  const isPlain = prototype === Object.prototype || prototype === null
+  if (!isPlain || typeof target['hgetall'] === 'function' || typeof target['sendCommand'] === 'function') {
+    return refuse(`An unknown client object cannot be used as a connection target; accepted are ${ACCEPTED}`)
+  }
+  if ('cluster' in target) return refuseTopology('{ cluster }')
+  return target
+}
+
+function refuseTopology(what: string): never {
+  return refuse(`${what} is not supported yet: give the address of a single server`)
+}
+
+/** By shape, since an application may hold several copies of ioredis. A mock has no connector. */
+function isIoredis(target: LooseOptions): boolean {
+  const isClient = typeof target['hgetall'] === 'function' && typeof target['status'] === 'string'
+  const connects = typeof target['connector'] === 'object' || target['isCluster'] === true
+  return isClient && connects && typeof target['options'] === 'object' && target['options'] !== null
+}
+
+function isNodeRedis(target: LooseOptions): boolean {
+  return typeof target['sendCommand'] === 'function' && typeof target['isOpen'] === 'boolean'
+}
+
+function fromNodeRedis(options: LooseOptions = {}): LooseOptions {
+  const socket = (options['socket'] ?? {}) as LooseOptions
+  const { ca, cert, key, servername, rejectUnauthorized } = socket
+  const tls = socket['tls'] === true ? { ca, cert, key, servername, rejectUnauthorized } : undefined
+  return {
+    host: socket['host'] ?? 'localhost',
+    port: socket['port'],
+    path: socket['path'],
+    family: socket['family'],
+    connectTimeout: socket['connectTimeout'],
+    tls,
+    username: options['username'],
+    password: options['password'],
+    db: options['database'],
+    connectionName: options['name'],
+  }
+}
+
+function fromOptions(options: LooseOptions): NativeConfig {
+  if (options['sentinels'] !== undefined && options['sentinels'] !== null) return refuseTopology('A Sentinel')
+  return {
+    endpoint: endpoint(options),
+    username: text(options, 'username'),
+    password: text(options, 'password'),
+    db: integer(options, 'db', { fallback: 0, min: 0, max: 2 ** 31 - 1 }),
+    tls: tls(options['tls']),
+    keyPrefix: text(options, 'keyPrefix') ?? '',
+    family: integer(options, 'family', { fallback: 0, min: 0, max: 6 }),
+    connectionName: text(options, 'connectionName'),
+    protocol: integer(options, 'protocol', { fallback: 3, min: 2, max: 3 }),
+    connectTimeout: integer(options, 'connectTimeout', { fallback: 5000, min: 1, max: 2 ** 31 - 1 }),
+    callTimeout: integer(options, 'commandTimeout', { fallback: 5000, min: 1, max: 2 ** 31 - 1 }),
+    keepAlive: integer(options, 'keepAlive', { fallback: 30_000, min: 0, max: 2 ** 31 - 1 }),
+    maxQueuedCommands: integer(options, 'maxQueuedCommands', { fallback: 10_000, min: 0, max: 2 ** 31 - 1 }),
+    maxQueuedBytes: integer(options, 'maxQueuedBytes', { fallback: 64 * 1024 * 1024, min: 0, max: 2 ** 40 }),
+  }
+}
+
+function endpoint(options: LooseOptions): NativeConfig['endpoint'] {
+  if (typeof options['memory'] === 'string') return { memory: { name: options['memory'] } }
+  const path = text(options, 'path')
+  if (path !== undefined) return { unix: { path } }
+  const host = text(options, 'host') ?? '127.0.0.1'
+  return { tcp: { host, port: integer(options, 'port', { fallback: DEFAULT_PORT, min: 1, max: 65_535 }) } }
+}
+
+/** A text option; absent if empty. Its value is never shown. */
+function text(options: LooseOptions, name: string): string | undefined {
+  const value = options[name]
+  if (value === undefined || value === null || value === '') return undefined
+  if (typeof value !== 'string') return refuse(`The connection option ${name} must be a string`)
+  return value
+}
+
+/** A whole number; digits in a string count, since URLs and environment variables hold strings. */
+function integer(
+  options: LooseOptions,
+  name: string,
+  { fallback, min, max }: { fallback: number; min: number; max: number },
+): number {
+  const value = options[name]
+  if (value === undefined || value === null) return fallback
+  const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value
+  if (typeof number !== 'number' || !Number.isSafeInteger(number) || number < min || number > max) {
+    return refuse(`The connection option ${name} must be a whole number from ${min} to ${max}`)
+  }
+  return number
+}
+
+function tls(value: unknown): NativeConfig['tls'] {
+  if (value === undefined || value === null || value === false) return undefined
+  if (value !== true && typeof value !== 'object') {
+    return refuse('The connection option tls must be an object or true')
+  }
+  const options = (value === true ? {} : value) as LooseOptions
+  for (const unsupported of ['pfx', 'passphrase', 'secureContext']) {
+    if (options[unsupported] !== undefined) {
+      return refuse(`The connection option tls.${unsupported} is not supported; give ca, cert and key as PEM`)
+    }
+  }
+  return {
+    ca: pem(options, 'ca'),
+    cert: pem(options, 'cert'),
+    key: pem(options, 'key'),
+    servername: text(options, 'servername'),
+    rejectUnauthorized: options['rejectUnauthorized'] !== false,
+  }
+}
+
+function pem(options: LooseOptions, name: string): string | undefined {
+  const value = options[name]
+  if (value === undefined || value === null) return undefined
+  const parts = Array.isArray(value) ? value : [value]
+  const texts = parts.map((part: unknown) => {
+    if (typeof part === 'string') return part
+    if (part instanceof Uint8Array) return Buffer.from(part).toString('utf8')
+    return refuse(`The connection option tls.${name} must be PEM, in a string or a Buffer`)
+  })
+  return texts.join('\n')
+}

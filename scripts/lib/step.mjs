@@ -101,9 +101,10 @@ export function log(text) {
 /** Passes signals on to a child, so that it can end in order; returns a function that ends this. */
 export function forwardSignals(child) {
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
-  // A terminal sends these to the child as well, and many programs take a second one as "at once".
-  const isSentByTerminal = (signal) => process.stdin.isTTY && signal !== 'SIGTERM'
-  const forward = (signal) => void (isSentByTerminal(signal) || child.kill(signal))
+  const forward = (signal) => {
+    // A terminal sends the other two to the child as well, and many programs take a second one as "at once".
+    if (signal === 'SIGTERM' || !process.stdin.isTTY) child.kill(signal)
+  }
   for (const signal of signals) process.on(signal, forward)
   return () => {
     for (const signal of signals) process.off(signal, forward)

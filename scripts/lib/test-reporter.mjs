@@ -71,6 +71,9 @@ class FileReport {
     const fullName = [...this.#names.slice(0, nesting), name].join(' › ')
     if (skip !== undefined || todo !== undefined) {
       this.#skips.push(`${fullName}${reason(skip, todo)}`)
+    } else if (details.error?.failureType === 'cancelledByParent') {
+      // The parent's own failure says why; here is only that this test did not run.
+      this.#failures.push(`${fullName}: cancelled`)
     } else if (!passed && details.error?.failureType !== 'subtestsFailed') {
       this.#failures.push(`${fullName}\n${indent(describe(details.error))}`)
     } else if (passed && !isParent) {

@@ -2,9 +2,8 @@
  * A TCP proxy between a client and a Redis server that counts what passes and breaks things on demand.
  *
  * Round trips: a request starts a new one when a reply to a request of the current one has been delivered before it,
- * that is when the client could have waited for it. A fast server may answer the first packet of a long pipeline
- * before the last has arrived, and the count then shows more than the client waited for: use `delayReplies(10)` where
- * the exact number matters.
+ * that is when the client could have waited for it. A fast server answers the first packet of a long pipeline before
+ * the last has arrived, so `count` holds the replies back until the client is silent: then the number is exact.
  */
 import { once } from 'node:events'
 import { createServer, type AddressInfo, type NetConnectOpts, type Server } from 'node:net'
@@ -53,6 +52,7 @@ export class CountingProxy {
   #accepted = 0
   #blackhole = false
   #replyDelayMs = 0
+  #quietMs = 0
 
   private constructor(target: NetConnectOpts, server: Server) {
     this.#target = target
@@ -98,15 +98,21 @@ export class CountingProxy {
     this.#traffic = noTraffic()
   }
 
-  /** What passes while `run` runs. Nothing else should use the proxy meanwhile. */
-  async count(run: () => Promise<unknown>): Promise<Traffic> {
+  /**
+   * What passes while `run` runs. Nothing else should use the proxy meanwhile. Replies are delivered once the client
+   * has sent nothing for `quietMs`, which makes every round trip that much slower; 0 leaves them alone.
+   */
+  async count(run: () => Promise<unknown>, { quietMs = 10 } = {}): Promise<Traffic> {
     const outer = this.#traffic
+    const outerQuietMs = this.#quietMs
     const inner = noTraffic()
     this.#traffic = inner
+    this.#quietMs = quietMs
     try {
       await run()
     } finally {
       this.#traffic = addTraffic(outer, inner)
+      this.#quietMs = outerQuietMs
     }
     return inner
   }
@@ -194,9 +200,13 @@ export class CountingProxy {
 
   #createPolicy(): ConnectionPolicy {
     const delay = (): number => this.#replyDelayMs
+    const quiet = (): number => this.#quietMs
     return {
       get replyDelayMs() {
         return delay()
+      },
+      get quietMs() {
+        return quiet()
       },
       request: (request, raw) => this.#judgeRequest(request, raw),
       reply: (request, raw) => this.#judgeReply(request, raw),

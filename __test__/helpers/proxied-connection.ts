@@ -52,7 +52,12 @@ export interface ConnectionPolicy {
   closed(connection: ProxiedConnection): void
   /** Milliseconds between the arrival of a reply and its delivery. */
   readonly replyDelayMs: number
+  /** Deliver replies only after the client has sent nothing for so long; 0: at once. */
+  readonly quietMs: number
 }
+
+/** A client in this process needs several turns to push a long pipeline through its socket. */
+const QUIET_TURNS = 5
 
 type Outgoing = { due: number } & ({ value: RespValue; raw: Buffer } | { value: 'end' })
 
@@ -63,7 +68,9 @@ export class ProxiedConnection {
   readonly #matcher = new ReplyMatcher<ProxiedRequest>()
   /** Replies that wait for their delivery, in order. */
   readonly #outgoing: Outgoing[] = []
-  #timer: NodeJS.Timeout | undefined
+  /** Cancels the delivery that is planned. */
+  #cancelDelivery: (() => void) | undefined
+  #lastRequestAt = 0
   #roundTrip = 0
   /** A reply of the current round trip was delivered, so the next request belongs to a new one. */
   #roundTripAnswered = true
@@ -94,7 +101,7 @@ export class ProxiedConnection {
   cut(mode: CutMode): void {
     if (this.#cut) return
     this.#cut = true
-    clearTimeout(this.#timer)
+    this.#cancelDelivery?.()
     if (mode === 'reset') {
       this.#client.resetAndDestroy()
       this.#server.destroy()
@@ -124,6 +131,7 @@ export class ProxiedConnection {
   readonly #onRequest = (value: RespValue, raw: Buffer): void => {
     const words = toWords(value)
     if (this.#cut) return
+    this.#lastRequestAt = performance.now()
     // An empty inline command is no command and has no reply.
     if (words.length === 0) return void this.#server.write(raw)
     const request = this.#describe(words, raw)
@@ -161,22 +169,37 @@ export class ProxiedConnection {
   #enqueue(outgoing: Outgoing): void {
     if (this.#cut) return
     this.#outgoing.push(outgoing)
-    if (this.#timer === undefined) this.#deliver()
+    if (this.#cancelDelivery === undefined) this.#deliver()
   }
 
-  #deliver(): void {
-    this.#timer = undefined
+  /** `turns`: how often the event loop has looked for data of the client since the last wait. */
+  #deliver(turns = 0): void {
+    this.#cancelDelivery = undefined
     while (this.#outgoing.length > 0 && !this.#cut) {
       const next = this.#outgoing[0] as Outgoing
-      const wait = next.due - performance.now()
+      const wait = this.#waitingTime(next)
       if (wait > 0) {
-        this.#timer = setTimeout(() => this.#deliver(), wait)
+        const timer = setTimeout(() => this.#deliver(), wait)
+        this.#cancelDelivery = () => clearTimeout(timer)
+        return
+      }
+      if (turns < QUIET_TURNS && next.value !== 'end' && this.#policy.quietMs > 0) {
+        // Time alone says little in a busy process: late timers run before requests that came long ago are read.
+        const immediate = setImmediate(() => this.#deliver(turns + 1))
+        this.#cancelDelivery = () => clearImmediate(immediate)
         return
       }
       this.#outgoing.shift()
       if (next.value === 'end') this.#client.destroySoon()
       else if ('raw' in next) this.#deliverReply(next.value, next.raw)
     }
+  }
+
+  #waitingTime(next: Outgoing): number {
+    const now = performance.now()
+    const { quietMs } = this.#policy
+    const quiet = next.value === 'end' || quietMs === 0 ? 0 : this.#lastRequestAt + quietMs - now
+    return Math.max(next.due - now, quiet)
   }
 
   #deliverReply(value: RespValue, raw: Buffer): void {
@@ -195,7 +218,7 @@ export class ProxiedConnection {
   }
 
   #finish(): void {
-    clearTimeout(this.#timer)
+    this.#cancelDelivery?.()
     this.#server.destroySoon()
     this.#policy.closed(this)
   }

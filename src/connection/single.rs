@@ -147,6 +147,10 @@ impl Client {
 
     /// Listens to a channel from the moment this resolves. I/O thread only.
     pub async fn subscribe(self: &Arc<Self>, channel: &str) -> Result<Subscription> {
+        // Which connection carries subscriptions is known once one has been up.
+        if self.status.get() != Status::Ready {
+            self.call().command(Command::new("PING").repeatable()).await?;
+        }
         let speaker = self.subscriber()?;
         let deserted = Arc::downgrade(&speaker);
         let subscription = speaker.subscriptions.listen(

@@ -177,7 +177,7 @@ impl Environment {
         {
             self.complete(completion);
             settled += 1;
-            if settled % CLOCK_EVERY == 0 && started.elapsed() > SLICE_TIME {
+            if settled.is_multiple_of(CLOCK_EVERY) && started.elapsed() > SLICE_TIME {
                 settled = SLICE_ENTRIES;
             }
         }

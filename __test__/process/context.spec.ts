@@ -25,13 +25,13 @@ after(async () => {
   await server.stop()
 })
 
+const storage = new AsyncLocalStorage<number>()
+
+async function interleaved(call: (context: number) => Promise<void>): Promise<void> {
+  await Promise.all(Array.from({ length: 1000 }, (_, context) => storage.run(context, () => call(context))))
+}
+
 describe('AsyncLocalStorage', () => {
-  const storage = new AsyncLocalStorage<number>()
-
-  async function interleaved(call: (context: number) => Promise<void>): Promise<void> {
-    await Promise.all(Array.from({ length: 1000 }, (_, context) => storage.run(context, () => call(context))))
-  }
-
   it('is kept by results and errors', async () => {
     await interleaved(async (context) => {
       await connection.command('PING')

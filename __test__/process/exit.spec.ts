@@ -5,18 +5,18 @@ import { after, before, describe, it } from 'node:test'
 import { Child } from '../helpers/child'
 import { RedisServer } from '../helpers/redis-server'
 
+async function runs(script: string): Promise<string> {
+  const { code, signal, stdout, stderr } = await Child.start(script).ended()
+  assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: '' })
+  return stdout
+}
+
 describe('a program', () => {
   let server: RedisServer
   before(async () => {
     server = await RedisServer.start()
   })
   after(() => server.stop())
-
-  async function runs(script: string): Promise<string> {
-    const { code, signal, stdout, stderr } = await Child.start(script).ended()
-    assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: '' })
-    return stdout
-  }
 
   for (const [name, target] of [
     ['Redis', () => server.url],

@@ -25,6 +25,10 @@ const BUSY = `
   for (let i = 0; i < workerData.inFlight; i++) call(i)
   connection.command('PING').then(() => parentPort.postMessage('busy'))`
 
+function start(url: string): Worker {
+  return new Worker(BUSY, { eval: true, workerData: { repository, url, inFlight: 100 } })
+}
+
 describe('a worker', () => {
   let server: RedisServer
   let connection: Connection
@@ -36,10 +40,6 @@ describe('a worker', () => {
     await connection.close()
     await server.stop()
   })
-
-  function start(url: string): Worker {
-    return new Worker(BUSY, { eval: true, workerData: { repository, url, inFlight: 100 } })
-  }
 
   it('can be terminated with 100 calls in flight, again and again, and leaves no connection behind', async () => {
     await connection.command('SET', 'k1', 'v')

@@ -7,7 +7,7 @@ const IDLE_MS = 10_000
 export async function measureIdle(server: RedisServer): Promise<void> {
   const connection = connect(server.url)
   await connection.command('PING')
-  await pause(500)
+  await pause(3000)
   const before = process.cpuUsage()
   await pause(IDLE_MS)
   const { user, system } = process.cpuUsage(before)

@@ -217,6 +217,51 @@ export declare class ConcurrencyError extends FerroflowError {
     code?: 'CONCURRENCY_CONFLICT' | 'SAGA_EXISTS',
   )
 }
+/** Options of {@link RedisExecutionCache} (contract of @flowmonkey/redis). */
+export interface RedisExecutionCacheOptions {
+  /** Put before every execution id. Must not be empty. Default: `fm:exec:`. */
+  keyPrefix?: string
+  /** Time to live, in milliseconds. Default: 60,000. */
+  ttl?: number
+}
+/**
+ * A cache of executions: a string `{keyPrefix}{id}` of JSON (contract of @flowmonkey/redis).
+ *
+ * An execution never replaces one with a later `updatedAt`, so that a slow reader does not bring back what a writer
+ * has changed meanwhile. What is stored and not JSON counts as not cached.
+ *
+ * @typeParam TExecution - type of the executions
+ */
+export declare class RedisExecutionCache<
+  TExecution extends {
+    id: string
+  } = any,
+> {
+  #private
+  /** @throws {@link ConfigError} for a target, {@link ArgumentError} for an option that cannot be used */
+  constructor(redis: Target, options?: RedisExecutionCacheOptions)
+  /** The cached execution, or `null`. */
+  get(id: string): Promise<TExecution | null>
+  /** The cached ones of several executions, by id, in one round trip. */
+  getMany(ids: readonly string[]): Promise<Map<string, TExecution>>
+  /**
+   * Caches an execution.
+   *
+   * @param execution - with its `id`
+   * @param ttl - milliseconds. Default: the option `ttl`
+   */
+  set(execution: TExecution, ttl?: number): Promise<void>
+  /** Forgets an execution. */
+  invalidate(id: string): Promise<void>
+  /** Forgets several executions, in one round trip. */
+  invalidateMany(ids: readonly string[]): Promise<void>
+  /** Forgets everything under this cache's prefix, and nothing else. */
+  clear(): Promise<void>
+  /** The connection in use. */
+  get connection(): Connection
+  /** Closes the connection, unless it was given as a {@link Connection}. */
+  close(): Promise<void>
+}
 /** Options of {@link RedisLockManager} (contract of @flowmonkey/redis). */
 export interface RedisLockManagerOptions {
   /** Put before every lock key. Default: `fm:lock:`. */
@@ -277,6 +322,103 @@ export declare class RedisLockManager {
   get connection(): Connection
   /** Closes the connection, unless it was given as a {@link Connection}. Locks stay until they expire. */
   close(): Promise<void>
+}
+/** Options of {@link RedisWakeSignaler} (contract of @flowmonkey/redis). */
+export interface RedisWakeSignalerOptions {
+  /** Pub/sub channel. Default: `fm:wake`. */
+  channel?: string
+}
+/** Called with each signal: the execution's id, and what `publish` was given beside it. */
+export type WakeHandler = (executionId: string, metadata?: any) => unknown
+/** Events of a {@link RedisWakeSignaler}. */
+export interface RedisWakeSignalerEvents {
+  /** The connection was interrupted: signals may have been missed, so look for waiting executions. */
+  gap: []
+  /** A handler threw or rejected. Without a listener, it is a warning of the process. */
+  handlerError: [error: unknown, executionId: string]
+}
+/**
+ * Wake signals between processes, through pub/sub (contract of @flowmonkey/redis). Every subscriber hears every
+ * signal that is sent while it listens; after an interruption it listens again and emits `gap`.
+ */
+export declare class RedisWakeSignaler extends EventEmitter<RedisWakeSignalerEvents> {
+  #private
+  /**
+   * @param redis - where the signals go
+   * @param options - or a client for publishing, as the original's code took: it is not needed and not used
+   */
+  constructor(redis: Target, options?: RedisWakeSignalerOptions | object)
+  /** Signals that an execution may go on. */
+  signal(executionId: string): Promise<void>
+  /** Signals several executions in one round trip. */
+  signalMany(executionIds: readonly string[]): Promise<void>
+  /** Like {@link RedisWakeSignaler.signal}, with something that JSON holds for the handlers. */
+  publish(executionId: string, metadata?: any): Promise<void>
+  /** The ids of signals, from the first `next()` on until `unsubscribe()` or the end of the loop. */
+  subscribe(): AsyncIterableIterator<string>
+  /**
+   * Has `handler` called with every signal. Resolves when it listens. Several handlers may be given; one that
+   * throws or rejects does not disturb the others.
+   */
+  subscribe(handler: WakeHandler): Promise<void>
+  /** Stops listening, for all handlers and iterators. May be followed by `subscribe`. */
+  unsubscribe(): Promise<void>
+  /** Stops listening, and closes the connection unless it was given as a {@link Connection}. */
+  disconnect(): Promise<void>
+  /** The connection in use. */
+  get connection(): Connection
+}
+/** Options of {@link createRedisStore} (contract of @idioteque/redis). */
+export interface RedisStoreOptions {
+  /** Time to live of everything about an execution, in milliseconds; every write refreshes it. Default: none. */
+  ttl?: number
+  /** Put before every execution id. Default: none, as in the original. */
+  keyPrefix?: string
+}
+/**
+ * State of task executions (contract of @idioteque/redis). Results are anything that JSON holds; `undefined` is
+ * stored as `null`, so that a task without a result is still done.
+ */
+export interface WorkerStore {
+  /** Marks an execution as under way. */
+  beginExecution(executionId: string): Promise<void>
+  isExecutionInProgress(executionId: string): Promise<boolean>
+  /** Marks a task as under way. */
+  beginExecutionTask(executionId: string, taskId: string): Promise<void>
+  isExecutionTaskInProgress(executionId: string, taskId: string): Promise<boolean>
+  /** Stores the result of a task, which is under way no more. */
+  commitExecutionTaskResult(executionId: string, taskId: string, result: any): Promise<void>
+  /** The result of a task; `undefined` if there is none. */
+  getExecutionTaskResult(executionId: string, taskId: string): Promise<any>
+  /** All results by task, in an object without a prototype that the caller may change. */
+  getExecutionTaskResults(executionId: string): Promise<Record<string, any>>
+  /** Deletes everything about an execution. */
+  disposeExecution(executionId: string): Promise<void>
+}
+/**
+ * A store for idioteque workers.
+ *
+ * @param redis - a {@link Target}: every write is then one atomic step. Or any other object with the methods of
+ * {@link RedisImpl} (Upstash, a mock): its methods are called, in an order in which no task is lost or run twice
+ * @throws {@link ConfigError}, {@link ArgumentError}
+ */
+export declare function createRedisStore(redis: Target | RedisImpl, options?: RedisStoreOptions): WorkerStore
+/** A Redis client as @idioteque/redis describes it: ioredis, Upstash, a mock. */
+export interface RedisImpl {
+  set(key: string, value: string): Promise<any>
+  get(key: string): Promise<unknown | null>
+  hset(
+    key: string,
+    kv: {
+      [field: string]: string
+    },
+  ): Promise<any>
+  hget(key: string, field: string): Promise<unknown | null>
+  hdel(key: string, field: string): Promise<any>
+  hgetall(key: string): Promise<Record<string, unknown> | string[] | null>
+  del(key: string): Promise<any>
+  /** `seconds` is a whole number. */
+  expire(key: string, seconds: number): Promise<any>
 }
 /** An error in the shape in which it is stored and loaded. */
 export interface StoredError {

@@ -10,14 +10,17 @@ export const {
   CorruptEntryError,
   FerroflowError,
   LockError,
+  RedisExecutionCache,
   RedisLockManager,
   RedisSagaStore,
+  RedisWakeSignaler,
   RedisWorkflowStateService,
   SagaError,
   ServerError,
   TimeoutError,
   WorkflowError,
   connect,
+  createRedisStore,
 } = ferroflow
 
 export default ferroflow

@@ -9,6 +9,20 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** A cache under one prefix of one connection. */
+export declare class NativeCache {
+  /** A cache whose keys start with `prefix`. */
+  static open(connection: NativeConnection, prefix: string): NativeCache
+  /** The documents of these ids, in this order. */
+  getMany(ids: Array<string>): Promise<(string | null)[]>
+  /** Caches a document. Resolves `false` if a newer one is there, which stays. */
+  set(id: string, json: string, updatedAt: number | undefined | null, ttl: number): Promise<boolean>
+  /** Forgets documents. */
+  deleteMany(ids: Array<string>): Promise<void>
+  /** Forgets everything under the prefix. */
+  clear(): Promise<void>
+}
+
 /** One environment's hold on a native connection, shared by equal configuration within the process. */
 export declare class NativeConnection {
   /** Opens the connection that the JSON describes. Returns at once; commands wait until it is up. */
@@ -56,6 +70,48 @@ export declare class NativeSagas {
   deleteById(sagaName: string, sagaId: string): Promise<boolean>
   /** Deletes a saga by its correlation id. Resolves whether there was one. */
   deleteByCorrelationId(sagaName: string, correlationId: string): Promise<boolean>
+}
+
+/** One channel of one connection. */
+export declare class NativeSignals {
+  /** A channel. The connection's key prefix does not apply to it. */
+  static open(connection: NativeConnection, channel: string): NativeSignals
+  /** Sends messages in one round trip. */
+  publish(messages: Array<string>): Promise<void>
+}
+
+/** A listener to a channel. While it runs, it keeps the process alive; its events are `message` (the text) and `gap`. */
+export declare class NativeSubscription {
+  /** A listener that does not listen yet. */
+  constructor()
+  /** Names this object in events. */
+  get id(): number
+  /** Resolves when it listens. May be called once. */
+  start(signals: NativeSignals): Promise<void>
+  /** Stops listening. Idempotent. */
+  stop(): void
+}
+
+/** Executions under one prefix of one connection. */
+export declare class NativeTasks {
+  /** Executions whose keys start with `prefix`. `ttl` in milliseconds, 0 for none. */
+  static open(connection: NativeConnection, prefix: string, ttl: number): NativeTasks
+  /** Marks an execution as under way. */
+  begin(execution: string): Promise<void>
+  /** Resolves whether an execution is under way. */
+  isInProgress(execution: string): Promise<boolean>
+  /** Marks a task as under way. */
+  beginTask(execution: string, task: string): Promise<void>
+  /** Resolves whether a task is under way. */
+  isTaskInProgress(execution: string, task: string): Promise<boolean>
+  /** Stores the result of a task as JSON; the task is under way no more. */
+  commit(execution: string, task: string, result: string): Promise<void>
+  /** The JSON of a result, or `null`. */
+  result(execution: string, task: string): Promise<string | null>
+  /** Tasks and the JSON of their results, alternating. */
+  results(execution: string): Promise<string[]>
+  /** Deletes everything about an execution. */
+  dispose(execution: string): Promise<void>
 }
 
 /** Runs and steps under one prefix of one connection. */

@@ -835,8 +835,12 @@ function __napiStampBindingTarget(exportsObject, target) {
 // linked import resolves to `undefined`.
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
+module.exports.NativeCache = nativeBinding.NativeCache
 module.exports.NativeConnection = nativeBinding.NativeConnection
 module.exports.NativeLocks = nativeBinding.NativeLocks
 module.exports.NativeSagas = nativeBinding.NativeSagas
+module.exports.NativeSignals = nativeBinding.NativeSignals
+module.exports.NativeSubscription = nativeBinding.NativeSubscription
+module.exports.NativeTasks = nativeBinding.NativeTasks
 module.exports.NativeWorkflows = nativeBinding.NativeWorkflows
 module.exports.setEventSink = nativeBinding.setEventSink

@@ -118,6 +118,71 @@ impl SagaKeys {
     }
 }
 
+/// Keys of cached documents: `{prefix}{id}` (contract of @flowmonkey/redis).
+#[derive(Debug, Clone)]
+pub struct CacheKeys {
+    prefix: String,
+}
+
+impl CacheKeys {
+    /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the cache's own, `fm:exec:` by default. It must not
+    /// be empty: clearing the cache would clear the database.
+    pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
+        check_name("keyPrefix", prefix)?;
+        Ok(Self { prefix: format!("{connection_prefix}{prefix}") })
+    }
+
+    /// The string that holds the document.
+    pub fn document(&self, id: &str) -> Result<String> {
+        check_name("the execution id", id)?;
+        Ok(format!("{}{id}", self.prefix))
+    }
+
+    /// The pattern that matches all documents and nothing else.
+    pub fn pattern(&self) -> String {
+        let mut pattern = String::with_capacity(self.prefix.len() + 1);
+        for character in self.prefix.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '^' | '-' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern.push('*');
+        pattern
+    }
+}
+
+/// Keys of task executions: `{prefix}{id}`, `{prefix}{id}-transactions`, `{prefix}{id}-results` (contract of
+/// @idioteque/redis).
+#[derive(Debug, Clone)]
+pub struct TaskKeys {
+    prefix: String,
+}
+
+impl TaskKeys {
+    /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the store's own, empty by default.
+    pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
+        check_prefix("keyPrefix", prefix)?;
+        Ok(Self { prefix: format!("{connection_prefix}{prefix}") })
+    }
+
+    /// The string that says that the execution is under way.
+    pub fn marker(&self, execution: &str) -> Result<String> {
+        check_name("the execution id", execution)?;
+        Ok(format!("{}{execution}", self.prefix))
+    }
+
+    /// The hash of tasks under way.
+    pub fn transactions(&self, execution: &str) -> Result<String> {
+        Ok(self.marker(execution)? + "-transactions")
+    }
+
+    /// The hash of results.
+    pub fn results(&self, execution: &str) -> Result<String> {
+        Ok(self.marker(execution)? + "-results")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,9 +194,21 @@ mod tests {
         assert_eq!(workflow.step("r1", "charge").unwrap(), "workflows:step:r1:charge");
         let lock = LockKeys::new("", "workflows:lock:").unwrap();
         assert_eq!(lock.lock("r1").unwrap(), "workflows:lock:r1");
+        let cache = CacheKeys::new("", "fm:exec:").unwrap();
+        assert_eq!(cache.document("e1").unwrap(), "fm:exec:e1");
+        let tasks = TaskKeys::new("", "").unwrap();
+        assert_eq!(tasks.marker("e1").unwrap(), "e1");
+        assert_eq!(tasks.transactions("e1").unwrap(), "e1-transactions");
+        assert_eq!(tasks.results("e1").unwrap(), "e1-results");
         let saga = SagaKeys::new("", "saga-bus:").unwrap();
         assert_eq!(saga.state("OrderSaga", "order-123").unwrap(), "saga-bus:saga:OrderSaga:order-123");
         assert_eq!(saga.index("OrderSaga", "saga-456").unwrap(), "saga-bus:saga:OrderSaga:idx:id:saga-456");
+    }
+
+    #[test]
+    fn a_cache_pattern_matches_its_own_prefix_literally() {
+        assert_eq!(CacheKeys::new("app:", "a*[b]?\\:").unwrap().pattern(), "app:a\\*\\[b\\]\\?\\\\:*");
+        assert!(CacheKeys::new("app:", "").is_err());
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! - [`runtime`]: the I/O thread and the way of a call from JavaScript to it and back.
 //! - [`connection`]: a target becomes a connection; commands of one tick leave as one pipeline.
 //! - [`memory`]: the embedded engine behind `memory://`.
-//! - [`workflow`], [`lock`], [`saga`]: one folder a domain, each a trait with a Redis and a memory implementation.
+//! - [`workflow`], [`lock`], [`saga`], [`signal`], [`cache`], [`task_store`]: one folder a domain, each a trait with
+//!   a Redis and a memory implementation.
 //! - [`binding`]: the only code that JavaScript sees; it converts and delegates.
 
 #![warn(missing_docs)]
 
 pub mod binding;
+pub mod cache;
 pub mod connection;
 pub mod error;
 pub mod key;
@@ -23,5 +25,7 @@ pub mod memory;
 pub mod runtime;
 pub mod saga;
 pub mod script;
+pub mod signal;
+pub mod task_store;
 pub mod time;
 pub mod workflow;

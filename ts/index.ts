@@ -29,7 +29,16 @@ export {
   type ErrorCode,
   type ErrorDetails,
 } from './errors.js'
-export { RedisLockManager, type RedisLockManagerOptions } from './adapters/flowmonkey.js'
+export { RedisExecutionCache, type RedisExecutionCacheOptions } from './adapters/flowmonkey/cache.js'
+export { RedisLockManager, type RedisLockManagerOptions } from './adapters/flowmonkey/lock.js'
+export {
+  RedisWakeSignaler,
+  type RedisWakeSignalerEvents,
+  type RedisWakeSignalerOptions,
+  type WakeHandler,
+} from './adapters/flowmonkey/signal.js'
+export type { RedisImpl } from './adapters/idioteque/delegate.js'
+export { createRedisStore, type RedisStoreOptions, type WorkerStore } from './adapters/idioteque/store.js'
 export {
   RedisWorkflowStateService,
   type StepState,

@@ -61,6 +61,12 @@ function refuseTopology(what: string): never {
   return refuse(`${what} is not supported yet: give the address of a single server`)
 }
 
+/** Whether a client's options can be read, so that a connection of our own goes where it goes. */
+export function isDerivable(target: unknown): boolean {
+  if (typeof target !== 'object' || target === null) return false
+  return isIoredis(target as LooseOptions) || isNodeRedis(target as LooseOptions)
+}
+
 /** By shape, since an application may hold several copies of ioredis. A mock has no connector. */
 function isIoredis(target: LooseOptions): boolean {
   const isClient = typeof target['hgetall'] === 'function' && typeof target['status'] === 'string'

@@ -22,7 +22,11 @@ pub struct NativeConnection {
     watcher: Option<u64>,
 }
 
-static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+/// A number that names a native object in events.
+pub(super) fn next_id() -> u32 {
+    static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
 
 #[napi]
 impl NativeConnection {
@@ -30,7 +34,7 @@ impl NativeConnection {
     #[napi(factory)]
     pub fn open(env: Env, config: String) -> napi::Result<Self> {
         let handle = Handle::open(&config).map_err(|error| thrown(&env, &error))?;
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let id = next_id();
         let watcher = match handle.any_backend() {
             Backend::Server(client) => {
                 let events = Environment::of(&env)?.events();

@@ -1,10 +1,13 @@
 //! The only code that JavaScript sees: it converts arguments and delegates. One file a domain.
 
 mod arguments;
+pub mod cache;
 pub mod connection;
 mod handle;
 pub mod lock;
 pub mod saga;
+pub mod signal;
+pub mod task_store;
 pub mod workflow;
 
 use napi_derive::napi;

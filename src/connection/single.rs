@@ -306,16 +306,34 @@ impl Call<'_> {
 
     /// Sends a command and waits for its reply.
     pub async fn command(&self, command: Command) -> Result<Reply> {
+        received(self.send(command)).await
+    }
+
+    /// Sends commands together and waits for all replies, in their order.
+    pub async fn commands(&self, commands: impl IntoIterator<Item = Command>) -> Vec<Result<Reply>> {
+        let sent: Vec<_> = commands.into_iter().map(|command| self.send(command)).collect();
+        let mut replies = Vec::with_capacity(sent.len());
+        for receiver in sent {
+            replies.push(received(receiver).await);
+        }
+        replies
+    }
+
+    fn send(&self, command: Command) -> oneshot::Receiver<Result<Reply>> {
         let (sender, receiver) = oneshot::channel();
         // A receiver that is gone was cancelled and wants no reply.
         self.client.send(command, self.deadline, Box::new(move |outcome| drop(sender.send(outcome))));
-        receiver.await.unwrap_or_else(|_| Err(closed_error()))
+        receiver
     }
 
     /// Whether there is time for another attempt.
     pub fn has_time_left(&self) -> bool {
         Instant::now() < self.deadline
     }
+}
+
+async fn received(receiver: oneshot::Receiver<Result<Reply>>) -> Result<Reply> {
+    receiver.await.unwrap_or_else(|_| Err(closed_error()))
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ pub struct Environment {
     env: sys::napi_env,
     list: Arc<CompletionList>,
     wake: sys::napi_threadsafe_function,
-    calls_in_flight: Cell<usize>,
+    /// Calls in flight and subscriptions: what the process stays alive for.
+    holds: Cell<usize>,
     /// Entries taken from the list that did not fit into the last slice.
     backlog: RefCell<VecDeque<Completion>>,
     spare: Cell<Vec<Completion>>,
@@ -80,7 +81,7 @@ impl Environment {
                 env,
                 list: Arc::new(CompletionList::new(wake)),
                 wake,
-                calls_in_flight: Cell::new(0),
+                holds: Cell::new(0),
                 backlog: RefCell::default(),
                 spare: Cell::default(),
                 set_immediate: reference(env, set_immediate)?,
@@ -126,10 +127,7 @@ impl Environment {
         // SAFETY: `self` is only reachable on the environment's thread; both pointers are to live locals.
         let status = unsafe { sys::napi_create_promise(self.env, &mut deferred, &mut promise) };
         check(status, "napi_create_promise")?;
-        if self.calls_in_flight.replace(self.calls_in_flight.get() + 1) == 0 {
-            // SAFETY: as above; the function lives as long as the environment.
-            unsafe { sys::napi_ref_threadsafe_function(self.env, self.wake) };
-        }
+        self.retain();
         let settler = Settler::new(Arc::clone(&self.list), Deferred(deferred));
         // Without an I/O thread the work is dropped, and with it the settler, which rejects the promise.
         let _ = io_thread::submit(start(settler));
@@ -146,6 +144,24 @@ impl Environment {
                 settler.settle(catch_panic(task).await.and_then(|answer| answer));
             }))
         })
+    }
+
+    /// Keeps the process alive until a [`Environment::release`].
+    pub fn retain(&self) {
+        if self.holds.replace(self.holds.get() + 1) == 0 {
+            // SAFETY: `self` is only reachable on the environment's thread; the function lives as long as it.
+            unsafe { sys::napi_ref_threadsafe_function(self.env, self.wake) };
+        }
+    }
+
+    /// Takes one [`Environment::retain`] back.
+    pub fn release(&self) {
+        let left = self.holds.get().saturating_sub(1);
+        self.holds.set(left);
+        if left == 0 {
+            // SAFETY: as in `retain`.
+            unsafe { sys::napi_unref_threadsafe_function(self.env, self.wake) };
+        }
     }
 
     /// Where native objects of this environment report events.
@@ -193,12 +209,7 @@ impl Environment {
             Completion::Settle { deferred, answer } => {
                 // An error here means that the environment is ending; the promise ends with it.
                 let _ = self.settle(deferred, answer);
-                let left = self.calls_in_flight.get() - 1;
-                self.calls_in_flight.set(left);
-                if left == 0 {
-                    // SAFETY: on the environment's thread; the function lives as long as the environment.
-                    unsafe { sys::napi_unref_threadsafe_function(self.env, self.wake) };
-                }
+                self.release();
             }
             Completion::Event { source, name, detail } => {
                 let _ = self.deliver(source, name, detail);

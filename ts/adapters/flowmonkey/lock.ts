@@ -1,8 +1,8 @@
-import { Connection, connectStore, type StoreConnection } from '../connection.js'
-import { LockError } from '../errors.js'
-import { Locks, type Patience } from '../lock.js'
-import type { Target } from '../options.js'
-import { checkFunction, checkInteger, checkMillis, checkPrefix, withDefaults } from '../validate.js'
+import { Connection, connectStore, type StoreConnection } from '../../connection.js'
+import { LockError } from '../../errors.js'
+import { Locks, type Patience } from '../../lock.js'
+import type { Target } from '../../options.js'
+import { checkFunction, checkInteger, checkMillis, checkPrefix, withDefaults } from '../../validate.js'
 
 /** Options of {@link RedisLockManager} (contract of @flowmonkey/redis). */
 export interface RedisLockManagerOptions {

@@ -1,0 +1,119 @@
+//! `NativeSignals` and `NativeSubscription`: a channel as TypeScript holds it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use napi::{Env, Unknown};
+use napi_derive::napi;
+use tokio::sync::{oneshot, watch};
+
+use super::arguments::{answer, thrown};
+use super::connection::{NativeConnection, next_id};
+use super::handle::Handle;
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::{Environment, Output, io_thread};
+use crate::signal::{self, Signal, SignalChannel};
+
+/// One channel of one connection.
+#[napi]
+pub struct NativeSignals {
+    handle: Arc<Handle>,
+    channel: Arc<dyn SignalChannel>,
+}
+
+#[napi]
+impl NativeSignals {
+    /// A channel. The connection's key prefix does not apply to it.
+    #[napi(factory)]
+    pub fn open(env: Env, connection: &NativeConnection, channel: String) -> napi::Result<Self> {
+        let handle = connection.handle();
+        let open = || signal::open(handle.backend()?, &channel);
+        let channel = open().map_err(|error| thrown(&env, &error))?;
+        Ok(Self { handle: Arc::clone(handle), channel })
+    }
+
+    fn channel(&self) -> Result<Arc<dyn SignalChannel>> {
+        self.handle.backend()?;
+        Ok(Arc::clone(&self.channel))
+    }
+
+    /// Sends messages in one round trip.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn publish<'env>(&self, env: &'env Env, messages: Vec<String>) -> napi::Result<Unknown<'env>> {
+        let channel = self.channel();
+        answer(env, async move {
+            let messages = messages.into_iter().map(String::into_bytes).collect();
+            channel?.publish(messages).await.map(|()| Output::Undefined)
+        })
+    }
+}
+
+/// A listener to a channel. While it runs, it keeps the process alive; its events are `message` (the text) and `gap`.
+#[napi]
+pub struct NativeSubscription {
+    id: u32,
+    running: AtomicBool,
+    stopped: watch::Sender<bool>,
+}
+
+#[napi]
+impl NativeSubscription {
+    /// A listener that does not listen yet.
+    #[napi(constructor)]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { id: next_id(), running: AtomicBool::new(false), stopped: watch::Sender::new(false) }
+    }
+
+    /// Names this object in events.
+    #[napi(getter)]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Resolves when it listens. May be called once.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn start<'env>(&self, env: &'env Env, signals: &NativeSignals) -> napi::Result<Unknown<'env>> {
+        let environment = Environment::of(env)?;
+        if !self.running.swap(true, Ordering::AcqRel) {
+            environment.retain();
+        }
+        let (channel, events, id) = (signals.channel(), environment.events(), self.id);
+        let mut stopped = self.stopped.subscribe();
+        let (sender, listening) = oneshot::channel();
+        let listen = async move {
+            let mut listener = match async { channel?.subscribe().await }.await {
+                Ok(listener) => listener,
+                Err(error) => return drop(sender.send(Err(error))),
+            };
+            let _ = sender.send(Ok(()));
+            loop {
+                tokio::select! {
+                    biased;
+                    // Also when the object is gone, and nobody can stop it any more.
+                    _ = stopped.wait_for(|stopped| *stopped) => return,
+                    signal = listener.next() => match signal {
+                        Some(Signal::Message(message)) => events.emit(id, "message", Output::Text(message)),
+                        Some(Signal::Gap) => events.emit(id, "gap", Output::Null),
+                        None => return,
+                    },
+                }
+            }
+        };
+        answer(env, async move {
+            io_thread::spawn(listen)?;
+            let closed = || Error::new(ErrorKind::Closed, "the connection was closed before it could listen");
+            listening.await.unwrap_or_else(|_| Err(closed())).map(|()| Output::Undefined)
+        })
+    }
+
+    /// Stops listening. Idempotent.
+    #[napi]
+    pub fn stop(&self, env: Env) -> napi::Result<()> {
+        self.stopped.send_replace(true);
+        if self.running.swap(false, Ordering::AcqRel) {
+            Environment::of(&env)?.release();
+        }
+        Ok(())
+    }
+}

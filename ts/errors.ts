@@ -151,6 +151,14 @@ export class ConcurrencyError extends FerroflowError {
     this.actualVersion = actualVersion
   }
 
+  /** Conflicts of @saga-bus/core's own class count too: a store throws those where the core is installed. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (Function.prototype[Symbol.hasInstance].call(this, value)) return true
+    if (this !== ConcurrencyError || !(value instanceof Error)) return false
+    const { code } = value as { code?: unknown }
+    return value.name === 'ConcurrencyError' && (code === 'CONCURRENCY_CONFLICT' || code === 'SAGA_EXISTS')
+  }
+
   static {
     this.prototype.name = 'ConcurrencyError'
   }

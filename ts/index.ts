@@ -30,7 +30,12 @@ export {
   type ErrorDetails,
 } from './errors.js'
 export { RedisExecutionCache, type RedisExecutionCacheOptions } from './adapters/flowmonkey/cache.js'
-export { RedisLockManager, type RedisLockManagerOptions } from './adapters/flowmonkey/lock.js'
+export {
+  RedisLockManager,
+  type AcquireOptions,
+  type Lock,
+  type RedisLockManagerOptions,
+} from './adapters/flowmonkey/lock.js'
 export {
   RedisWakeSignaler,
   type RedisWakeSignalerEvents,
@@ -46,6 +51,8 @@ export {
   type UpdateRunStatusOptions,
   type WorkflowRun,
 } from './adapters/pikku.js'
-export { RedisSagaStore, type RedisSagaStoreOptions } from './adapters/saga-bus.js'
+export type { CoreConcurrencyError } from './adapters/saga-bus/core-errors.js'
+export type { RedisSagaStoreOptions } from './adapters/saga-bus/options.js'
+export { RedisSagaStore } from './adapters/saga-bus/store.js'
 export type { SagaMetadata } from './saga.js'
 export type { StoredError, WorkflowStatus } from './workflow.js'

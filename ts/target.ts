@@ -64,7 +64,7 @@ function refuseTopology(what: string): never {
 /** Whether a client's options can be read, so that a connection of our own goes where it goes. */
 export function isDerivable(target: unknown): boolean {
   if (typeof target !== 'object' || target === null) return false
-  return isIoredis(target as LooseOptions) || isNodeRedis(target as LooseOptions)
+  return isIoredis(target as LooseOptions) || isNodeRedis(target)
 }
 
 /** By shape, since an application may hold several copies of ioredis. A mock has no connector. */
@@ -74,8 +74,11 @@ function isIoredis(target: LooseOptions): boolean {
   return isClient && connects && typeof target['options'] === 'object' && target['options'] !== null
 }
 
-function isNodeRedis(target: LooseOptions): boolean {
-  return typeof target['sendCommand'] === 'function' && typeof target['isOpen'] === 'boolean'
+/** By shape, as with ioredis. */
+export function isNodeRedis(target: unknown): boolean {
+  if (typeof target !== 'object' || target === null) return false
+  const { sendCommand, isOpen } = target as LooseOptions
+  return typeof sendCommand === 'function' && typeof isOpen === 'boolean'
 }
 
 function fromNodeRedis(options: LooseOptions = {}): LooseOptions {

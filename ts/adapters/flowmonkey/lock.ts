@@ -1,7 +1,8 @@
 import { Connection, connectStore, type StoreConnection } from '../../connection.js'
-import { LockError } from '../../errors.js'
+import { ArgumentError, LockError } from '../../errors.js'
 import { Locks, type Patience } from '../../lock.js'
 import type { Target } from '../../options.js'
+import { isNodeRedis } from '../../target.js'
 import { checkFunction, checkInteger, checkMillis, checkPrefix, withDefaults } from '../../validate.js'
 
 /** Options of {@link RedisLockManager} (contract of @flowmonkey/redis). */
@@ -14,7 +15,32 @@ export interface RedisLockManagerOptions {
   retryDelay?: number
   /** Attempts after the first; `maxRetries * retryDelay` is the time to wait in all. Default: 50. */
   maxRetries?: number
+  /**
+   * What `acquire` and `tryAcquire` return: the documented token, or the {@link Lock} object of the original's code.
+   * Default: `lock` for a node-redis client, the only one that code accepts, `token` for everything else.
+   */
+  returns?: 'token' | 'lock'
 }
+
+/** One acquisition of a lock (contract of flowmonkey's `StateStore`). */
+export interface Lock {
+  /** The key, without prefix. */
+  readonly key: string
+  /** The token of this acquisition. */
+  readonly token: string
+  /** Frees the lock, if it is still held. May be called again. */
+  release(): Promise<void>
+  /** Sets the milliseconds left. `false` if the lock is not held any more. */
+  extend(ttl: number): Promise<boolean>
+}
+
+/** Options of one acquisition, in the form that yields a {@link Lock}. */
+export interface AcquireOptions {
+  /** Milliseconds until it expires. Default: `defaultTTL`. */
+  ttl?: number
+}
+
+const AT_ONCE: Patience = { budget: 0, poll: 1 }
 
 /**
  * Distributed locks: a string `{keyPrefix}{key}` that holds the owner's token (contract of @flowmonkey/redis).
@@ -26,6 +52,7 @@ export class RedisLockManager {
   readonly #locks: Locks
   readonly #defaultTtl: number
   readonly #patience: Patience
+  readonly #returnsLocks: boolean
 
   /**
    * @param redis - where the locks are
@@ -45,6 +72,11 @@ export class RedisLockManager {
       budget: checkInteger('retryDelay * maxRetries', budget, { unit: 'milliseconds' }),
       poll: Math.max(delay, 1),
     }
+    const returns = options?.returns ?? (isNodeRedis(redis) ? 'lock' : 'token')
+    if (returns !== 'token' && returns !== 'lock') {
+      throw new ArgumentError('INVALID_ARGUMENT', 'returns must be "token" or "lock"')
+    }
+    this.#returnsLocks = returns === 'lock'
     this.#store = connectStore(redis)
     this.#locks = new Locks(this.#store.connection, keyPrefix)
   }
@@ -53,15 +85,48 @@ export class RedisLockManager {
    * Acquires a lock, waiting up to `maxRetries * retryDelay`.
    *
    * @param ttl - milliseconds until it expires. Default: `defaultTTL`
-   * @returns the token of this acquisition, or `null` if somebody else held the lock all the time
+   * @returns the token of this acquisition (or a {@link Lock}, see `returns`), or `null` if somebody else held the
+   * lock all the time
    */
-  async acquire(key: string, ttl?: number): Promise<string | null> {
-    return this.#locks.acquire(key, ttl ?? this.#defaultTtl, this.#patience)
+  async acquire(key: string, ttl?: number): Promise<string | null>
+  /** The same, with a {@link Lock} for a result. */
+  async acquire(key: string, options: AcquireOptions): Promise<Lock | null>
+  async acquire(key: string, ttl?: number | AcquireOptions): Promise<string | Lock | null> {
+    return this.#acquire(key, ttl, this.#patience)
   }
 
   /** Like {@link RedisLockManager.acquire}, but never waits. */
-  async tryAcquire(key: string, ttl?: number): Promise<string | null> {
-    return this.#locks.acquire(key, ttl ?? this.#defaultTtl, { budget: 0, poll: 1 })
+  async tryAcquire(key: string, ttl?: number): Promise<string | null>
+  /** The same, with a {@link Lock} for a result. */
+  async tryAcquire(key: string, options: AcquireOptions): Promise<Lock | null>
+  async tryAcquire(key: string, ttl?: number | AcquireOptions): Promise<string | Lock | null> {
+    return this.#acquire(key, ttl, AT_ONCE)
+  }
+
+  /** Acquires a lock without waiting (contract of flowmonkey's `StateStore`). */
+  async acquireLock(key: string, ttl: number): Promise<Lock | null> {
+    const token = await this.#locks.acquire(key, ttl, AT_ONCE)
+    return token === null ? null : this.#lock(key, token)
+  }
+
+  async #acquire(
+    key: string,
+    ttl: number | AcquireOptions | undefined,
+    patience: Patience,
+  ): Promise<string | Lock | null> {
+    const options = typeof ttl === 'object' && ttl !== null ? ttl : undefined
+    const millis = options === undefined ? (ttl as number | undefined) : options.ttl
+    const token = await this.#locks.acquire(key, millis ?? this.#defaultTtl, patience)
+    return token !== null && (this.#returnsLocks || options !== undefined) ? this.#lock(key, token) : token
+  }
+
+  #lock(key: string, token: string): Lock {
+    return {
+      key,
+      token,
+      release: async () => void (await this.#locks.release(key, token)),
+      extend: (ttl) => this.#locks.extend(key, token, ttl),
+    }
   }
 
   /**
@@ -69,8 +134,8 @@ export class RedisLockManager {
    *
    * @returns `false` if it is not held under this token (any more); then nothing happened
    */
-  async release(key: string, token: string): Promise<boolean> {
-    return this.#locks.release(key, token)
+  async release(key: string, token: string | Lock): Promise<boolean> {
+    return this.#locks.release(key, tokenOf(token))
   }
 
   /**
@@ -79,8 +144,8 @@ export class RedisLockManager {
    * @param ttl - milliseconds from now. Default: `defaultTTL`
    * @returns `false` if it is not held under this token (any more); then nothing happened
    */
-  async extend(key: string, token: string, ttl?: number): Promise<boolean> {
-    return this.#locks.extend(key, token, ttl ?? this.#defaultTtl)
+  async extend(key: string, token: string | Lock, ttl?: number): Promise<boolean> {
+    return this.#locks.extend(key, tokenOf(token), ttl ?? this.#defaultTtl)
   }
 
   /**
@@ -114,4 +179,8 @@ export class RedisLockManager {
   async close(): Promise<void> {
     if (this.#store.owned) await this.#store.connection.close()
   }
+}
+
+function tokenOf(token: string | Lock): string {
+  return typeof token === 'object' && token !== null ? token.token : token
 }

@@ -1,7 +1,6 @@
-import { Connection, connectStore, type StoreConnection } from '../connection.js'
-import { ConcurrencyError, ConfigError, ConnectionError, SagaError } from '../errors.js'
-import { type binding, settled } from '../native.js'
-import type { Target } from '../options.js'
+import { Connection, connectStore, type StoreConnection } from '../../connection.js'
+import { ConcurrencyError, ConnectionError, SagaError } from '../../errors.js'
+import { type binding, settled } from '../../native.js'
 import {
   type LooseState,
   checkState,
@@ -10,29 +9,10 @@ import {
   sagaIdOf,
   stateFromJson,
   stateToJson,
-} from '../saga.js'
-import { checkInteger, checkName, checkPrefix, withDefaults } from '../validate.js'
-
-/** Options of {@link RedisSagaStore} (contract of @saga-bus/store-redis). Either `redis` or `connection`. */
-export interface RedisSagaStoreOptions {
-  /** Where the sagas are. The store can be used at once. */
-  redis?: Target
-  /** Where the sagas are. The store can be used after `initialize()`. */
-  connection?: Target
-  /** Put before every key. Default: `saga-bus:`. */
-  keyPrefix?: string
-  /** Time to live of completed sagas, in seconds. Default: 0, none of its own. */
-  completedTtlSeconds?: number
-  /** Time to live of all sagas, in seconds. Default: 0, none. */
-  defaultTtlSeconds?: number
-  /** Accepted for compatibility: one atomic script leaves nothing to retry. Default: 3. */
-  maxRetries?: number
-  /** Accepted for compatibility, as `maxRetries`. Milliseconds. Default: 100. */
-  retryDelayMs?: number
-}
-
-/** The longest time to live: a hundred years, in seconds. */
-const MAX_TTL = 100 * 366 * 24 * 60 * 60
+} from '../../saga.js'
+import { checkInteger, checkName } from '../../validate.js'
+import { asCoreError, asTransient } from './core-errors.js'
+import { type RedisSagaStoreOptions, type ResolvedOptions, resolveOptions } from './options.js'
 
 /**
  * Saga states under optimistic concurrency (contract of @saga-bus/store-redis): JSON under
@@ -44,61 +24,30 @@ const MAX_TTL = 100 * 366 * 24 * 60 * 60
  * @typeParam TState - type of the states
  */
 export class RedisSagaStore<TState extends object = Record<string, any>> {
-  readonly #target: Target
-  readonly #needsInitialize: boolean
-  readonly #prefix: string
-  readonly #completedTtl: number
-  readonly #defaultTtl: number
+  readonly #options: ResolvedOptions
   #open: { store: StoreConnection; sagas: binding.NativeSagas } | undefined
-  #closed = false
 
   /** @throws {@link ConfigError} for a target, {@link ArgumentError} for an option that cannot be used */
   constructor(options: RedisSagaStoreOptions) {
-    const { redis, connection, keyPrefix, completedTtlSeconds, defaultTtlSeconds, maxRetries, retryDelayMs } =
-      withDefaults<RedisSagaStoreOptions>(
-        'The options',
-        {
-          redis: undefined,
-          connection: undefined,
-          keyPrefix: 'saga-bus:',
-          completedTtlSeconds: 0,
-          defaultTtlSeconds: 0,
-          maxRetries: 3,
-          retryDelayMs: 100,
-        },
-        options,
-      )
-    const target = redis ?? connection
-    if (target === undefined || target === null) {
-      throw new ConfigError('CONFIG', 'Either redis or connection must be provided')
-    }
-    this.#target = target
-    this.#needsInitialize = redis === undefined || redis === null
-    this.#prefix = checkPrefix('keyPrefix', keyPrefix)
-    const seconds = { max: MAX_TTL, unit: 'seconds' }
-    this.#completedTtl = 1000 * checkInteger('completedTtlSeconds', completedTtlSeconds, seconds)
-    this.#defaultTtl = 1000 * checkInteger('defaultTtlSeconds', defaultTtlSeconds, seconds)
-    checkInteger('maxRetries', maxRetries)
-    checkInteger('retryDelayMs', retryDelayMs, { unit: 'milliseconds' })
-    if (!this.#needsInitialize) this.#connect()
+    this.#options = resolveOptions(options)
+    if (!this.#options.needsInitialize) this.#connect()
   }
 
   /** Connects, if the store was made with `connection`, and verifies that Redis answers. May be called again. */
   async initialize(): Promise<void> {
-    this.#closed = false
-    await settled(this.#connect().ping())
+    await transient(this.#connect().ping())
   }
 
   #connect(): binding.NativeSagas {
     if (this.#open === undefined) {
-      const store = connectStore(this.#target)
-      this.#open = { store, sagas: openSagas(store.connection, this.#prefix) }
+      const store = connectStore(this.#options.target)
+      this.#open = { store, sagas: openSagas(store.connection, this.#options.keyPrefix) }
     }
     return this.#open.sagas
   }
 
   get #sagas(): binding.NativeSagas {
-    if (this.#open === undefined || this.#closed) {
+    if (this.#open === undefined) {
       throw new ConnectionError('CLOSED', 'Store not initialized')
     }
     return this.#open.sagas
@@ -107,14 +56,14 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
   /** The state of a saga id, or `null`. */
   async getById(sagaName: string, sagaId: string): Promise<TState | null> {
     const [name, id] = [checkName('the saga name', sagaName), checkName('the saga id', sagaId)]
-    const json = await settled(this.#sagas.byId(name, id))
+    const json = await transient(this.#sagas.byId(name, id))
     return json === null ? null : stateFromJson<TState>(json, this.#key(name, `(of saga ${id})`))
   }
 
   /** The state of a correlation id, or `null`. */
   async getByCorrelationId(sagaName: string, correlationId: string): Promise<TState | null> {
     const [name, id] = checkCorrelation(sagaName, correlationId)
-    const json = await settled(this.#sagas.byCorrelationId(name, id))
+    const json = await transient(this.#sagas.byCorrelationId(name, id))
     return json === null ? null : stateFromJson<TState>(json, this.#key(name, id))
   }
 
@@ -139,7 +88,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
     const sagaId = checkName('the saga id', sagaIdOf(loose))
     const version = checkVersion(loose.metadata?.version ?? 0)
     const metadata = completeMetadata(loose, sagaId, version)
-    const outcome = await settled(
+    const outcome = await transient(
       this.#sagas.write({
         sagaName: name,
         sagaId,
@@ -150,7 +99,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
         ttl: this.#ttl(metadata.isCompleted),
       }),
     )
-    this.#judge(outcome, name, sagaId, id, -1)
+    await this.#judge(outcome, name, sagaId, id, -1)
   }
 
   /**
@@ -167,7 +116,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
     const sagaId = checkName('the saga id', sagaIdOf(loose))
     const expected = checkVersion(expectedVersion)
     const metadata = completeMetadata(loose, sagaId, checkVersion(loose.metadata?.version ?? expected + 1))
-    const outcome = await settled(
+    const outcome = await transient(
       this.#sagas.write({
         sagaName: name,
         sagaId,
@@ -177,7 +126,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
         ttl: this.#ttl(metadata.isCompleted),
       }),
     )
-    this.#judge(outcome, name, sagaId, undefined, expected)
+    await this.#judge(outcome, name, sagaId, undefined, expected)
   }
 
   /**
@@ -198,7 +147,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
     const expected = checkVersion(loose.metadata?.version ?? 0)
     const metadata = { ...completeMetadata(loose, sagaId, expected + 1), updatedAt: new Date() }
     const first = { ...metadata, version: 1 }
-    const outcome = await settled(
+    const outcome = await transient(
       this.#sagas.write({
         sagaName: name,
         sagaId,
@@ -210,7 +159,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
         ttl: this.#ttl(metadata.isCompleted),
       }),
     )
-    this.#judge(outcome, name, sagaId, correlationId, expected)
+    await this.#judge(outcome, name, sagaId, correlationId, expected)
     return withMetadata(state, loose, outcome[0] === 'inserted' ? first : metadata)
   }
 
@@ -221,26 +170,27 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
    */
   async delete(sagaName: string, idOrCorrelationId: string): Promise<void> {
     const [name, id] = checkCorrelation(sagaName, idOrCorrelationId)
-    if (!(await settled(this.#sagas.deleteById(name, id)))) {
-      await settled(this.#sagas.deleteByCorrelationId(name, id))
+    if (!(await transient(this.#sagas.deleteById(name, id)))) {
+      await transient(this.#sagas.deleteByCorrelationId(name, id))
     }
   }
 
   /** Deletes a saga by its id. Resolves whether there was one. */
   async deleteById(sagaName: string, sagaId: string): Promise<boolean> {
     const [name, id] = [checkName('the saga name', sagaName), checkName('the saga id', sagaId)]
-    return settled(this.#sagas.deleteById(name, id))
+    return transient(this.#sagas.deleteById(name, id))
   }
 
   /** Deletes a saga by its correlation id. Resolves whether there was one. */
   async deleteByCorrelationId(sagaName: string, correlationId: string): Promise<boolean> {
     const [name, id] = checkCorrelation(sagaName, correlationId)
-    return settled(this.#sagas.deleteByCorrelationId(name, id))
+    return transient(this.#sagas.deleteByCorrelationId(name, id))
   }
 
   /** The client given as `redis`, or `null`. It is never used: the store has a connection of its own. */
   getRedis(): any {
-    return this.#needsInitialize || typeof this.#target === 'string' ? null : this.#target
+    const { needsInitialize, target } = this.#options
+    return needsInitialize || typeof target === 'string' ? null : target
   }
 
   /** The connection in use, if there is one. */
@@ -251,40 +201,47 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
   /** Closes the connection, unless it was given as a {@link Connection}. Idempotent. */
   async close(): Promise<void> {
     const open = this.#open
-    this.#closed = true
     this.#open = undefined
     if (open?.store.owned) await open.store.connection.close()
   }
 
   #key(sagaName: string, id: string): string {
-    return `${this.#prefix}saga:${sagaName}:${id}`
+    return `${this.#options.keyPrefix}saga:${sagaName}:${id}`
   }
 
   #ttl(isCompleted: boolean): number {
-    return isCompleted && this.#completedTtl > 0 ? this.#completedTtl : this.#defaultTtl
+    const { completedTtl, defaultTtl } = this.#options
+    return isCompleted && completedTtl > 0 ? completedTtl : defaultTtl
   }
 
   /** Throws unless the write happened. */
-  #judge(
+  async #judge(
     outcome: Awaited<ReturnType<binding.NativeSagas['write']>>,
     sagaName: string,
     sagaId: string,
     correlationId: string | undefined,
     expected: number,
-  ): void {
+  ): Promise<void> {
     const [word, actual] = outcome
     if (word === 'missing') throw new SagaError('SAGA_NOT_FOUND', `Saga ${sagaId} not found`)
-    if (word === 'conflict') throw new ConcurrencyError(sagaId, expected, actual ?? -1)
-    if (word === 'exists') {
-      const under = correlationId ?? sagaId
-      throw new ConcurrencyError(
-        sagaId,
-        expected,
-        -1,
-        `Saga ${sagaName} with correlation ID ${under} already exists (Optimistic concurrency conflict)`,
-        'SAGA_EXISTS',
-      )
+    if (word === 'conflict') {
+      const conflict = new ConcurrencyError(sagaId, expected, actual ?? -1)
+      throw await asCoreError(conflict, this.#options.ConcurrencyError)
     }
+    if (word === 'exists') {
+      const message = `Saga ${sagaName} with correlation ID ${correlationId ?? sagaId} already exists (Optimistic concurrency conflict)`
+      const conflict = new ConcurrencyError(sagaId, expected, -1, message, 'SAGA_EXISTS')
+      throw await asCoreError(conflict, this.#options.ConcurrencyError)
+    }
+  }
+}
+
+/** Waits for the native core; its transient errors are ones for the runtime too. */
+async function transient<T>(promise: Promise<T>): Promise<T> {
+  try {
+    return await settled(promise)
+  } catch (error) {
+    throw asTransient(error)
   }
 }
 

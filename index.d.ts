@@ -216,6 +216,8 @@ export declare class ConcurrencyError extends FerroflowError {
     message?: string,
     code?: 'CONCURRENCY_CONFLICT' | 'SAGA_EXISTS',
   )
+  /** Conflicts of @saga-bus/core's own class count too: a store throws those where the core is installed. */
+  static [Symbol.hasInstance](value: unknown): boolean
 }
 /** Options of {@link RedisExecutionCache} (contract of @flowmonkey/redis). */
 export interface RedisExecutionCacheOptions {
@@ -272,6 +274,27 @@ export interface RedisLockManagerOptions {
   retryDelay?: number
   /** Attempts after the first; `maxRetries * retryDelay` is the time to wait in all. Default: 50. */
   maxRetries?: number
+  /**
+   * What `acquire` and `tryAcquire` return: the documented token, or the {@link Lock} object of the original's code.
+   * Default: `lock` for a node-redis client, the only one that code accepts, `token` for everything else.
+   */
+  returns?: 'token' | 'lock'
+}
+/** One acquisition of a lock (contract of flowmonkey's `StateStore`). */
+export interface Lock {
+  /** The key, without prefix. */
+  readonly key: string
+  /** The token of this acquisition. */
+  readonly token: string
+  /** Frees the lock, if it is still held. May be called again. */
+  release(): Promise<void>
+  /** Sets the milliseconds left. `false` if the lock is not held any more. */
+  extend(ttl: number): Promise<boolean>
+}
+/** Options of one acquisition, in the form that yields a {@link Lock}. */
+export interface AcquireOptions {
+  /** Milliseconds until it expires. Default: `defaultTTL`. */
+  ttl?: number
 }
 /**
  * Distributed locks: a string `{keyPrefix}{key}` that holds the owner's token (contract of @flowmonkey/redis).
@@ -289,24 +312,31 @@ export declare class RedisLockManager {
    * Acquires a lock, waiting up to `maxRetries * retryDelay`.
    *
    * @param ttl - milliseconds until it expires. Default: `defaultTTL`
-   * @returns the token of this acquisition, or `null` if somebody else held the lock all the time
+   * @returns the token of this acquisition (or a {@link Lock}, see `returns`), or `null` if somebody else held the
+   * lock all the time
    */
   acquire(key: string, ttl?: number): Promise<string | null>
+  /** The same, with a {@link Lock} for a result. */
+  acquire(key: string, options: AcquireOptions): Promise<Lock | null>
   /** Like {@link RedisLockManager.acquire}, but never waits. */
   tryAcquire(key: string, ttl?: number): Promise<string | null>
+  /** The same, with a {@link Lock} for a result. */
+  tryAcquire(key: string, options: AcquireOptions): Promise<Lock | null>
+  /** Acquires a lock without waiting (contract of flowmonkey's `StateStore`). */
+  acquireLock(key: string, ttl: number): Promise<Lock | null>
   /**
    * Releases a lock.
    *
    * @returns `false` if it is not held under this token (any more); then nothing happened
    */
-  release(key: string, token: string): Promise<boolean>
+  release(key: string, token: string | Lock): Promise<boolean>
   /**
    * Sets the time that a lock has left.
    *
    * @param ttl - milliseconds from now. Default: `defaultTTL`
    * @returns `false` if it is not held under this token (any more); then nothing happened
    */
-  extend(key: string, token: string, ttl?: number): Promise<boolean>
+  extend(key: string, token: string | Lock, ttl?: number): Promise<boolean>
   /**
    * Runs `fn` while holding a lock, and releases it afterwards whatever happens.
    *
@@ -550,22 +580,44 @@ export declare class RedisWorkflowStateService {
    */
   close(): Promise<void>
 }
-/** Options of {@link RedisSagaStore} (contract of @saga-bus/store-redis). Either `redis` or `connection`. */
-export interface RedisSagaStoreOptions {
+/** The constructor of @saga-bus/core's `ConcurrencyError`. */
+export type CoreConcurrencyError = new (
+  sagaId: string,
+  expectedVersion: number,
+  actualVersion: number,
+) => Error
+/**
+ * Options of a saga store (contract of @saga-bus/store-redis). The target is `redis` or `connection`, or what the
+ * project's site calls `client`, `url`, or `host` and so on.
+ */
+export interface RedisSagaStoreOptions extends ConnectionOptions {
   /** Where the sagas are. The store can be used at once. */
   redis?: Target
   /** Where the sagas are. The store can be used after `initialize()`. */
   connection?: Target
+  /** The same as `redis`. */
+  client?: Target
+  /** The same as `redis`. */
+  url?: string
   /** Put before every key. Default: `saga-bus:`. */
   keyPrefix?: string
   /** Time to live of completed sagas, in seconds. Default: 0, none of its own. */
   completedTtlSeconds?: number
   /** Time to live of all sagas, in seconds. Default: 0, none. */
   defaultTtlSeconds?: number
+  /** The same as `completedTtlSeconds`. */
+  completedTtl?: number
+  /** The same as `defaultTtlSeconds`. */
+  ttl?: number
   /** Accepted for compatibility: one atomic script leaves nothing to retry. Default: 3. */
   maxRetries?: number
   /** Accepted for compatibility, as `maxRetries`. Milliseconds. Default: 100. */
   retryDelayMs?: number
+  /**
+   * The class of conflicts, for a runtime that tests for its own. Default: `ConcurrencyError` of the application's
+   * @saga-bus/core if it can be found, otherwise ferroflow's.
+   */
+  ConcurrencyError?: CoreConcurrencyError
 }
 /**
  * Saga states under optimistic concurrency (contract of @saga-bus/store-redis): JSON under

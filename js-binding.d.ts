@@ -31,6 +31,8 @@ export declare class NativeConnection {
   get id(): number
   /** `connecting`, `ready`, `reconnecting` or `closed`. */
   get status(): string
+  /** What is put before every key of a store on this connection. */
+  get keyPrefix(): string
   /**
    * Sends one command, given as an array of strings and byte arrays. Values come back as strings, or as buffers
    * if `buffers` is true.
@@ -136,6 +138,9 @@ export declare class NativeWorkflows {
   failStep(runId: string, stepName: string, error: string, now: number): Promise<void>
 }
 
+/** Adds a function that gets `(source, name, detail)` for every event of this environment. It must not throw. */
+export declare function addEventSink(sink: (source: number, name: string, detail: unknown) => void): void
+
 /** A write of one state. */
 export interface SagaWrite {
   /** Name of the saga's type. */
@@ -155,6 +160,3 @@ export interface SagaWrite {
   /** Milliseconds; 0 for no expiry. */
   ttl: number
 }
-
-/** Sets the function that gets `(source, name, detail)` for every event of this environment. It must not throw. */
-export declare function setEventSink(sink: (source: number, name: string, detail: unknown) => void): void

@@ -843,4 +843,4 @@ module.exports.NativeSignals = nativeBinding.NativeSignals
 module.exports.NativeSubscription = nativeBinding.NativeSubscription
 module.exports.NativeTasks = nativeBinding.NativeTasks
 module.exports.NativeWorkflows = nativeBinding.NativeWorkflows
-module.exports.setEventSink = nativeBinding.setEventSink
+module.exports.addEventSink = nativeBinding.addEventSink

@@ -90,11 +90,17 @@ function toWords(name: unknown, args: readonly unknown[]): (string | Uint8Array)
   return words
 }
 
-const handles = new WeakMap<Connection, binding.NativeConnection>()
+/** Common to all copies of this module, so that a connection of one (under another package name) serves the other. */
+const NATIVE = Symbol.for('ferroflow.native.connection.1')
 
 /** The native object of a connection. */
 export function nativeOf(connection: Connection): binding.NativeConnection {
-  return handles.get(connection)!
+  return (connection as unknown as Record<symbol, binding.NativeConnection>)[NATIVE]!
+}
+
+/** Whether a target is a connection, of this copy of ferroflow or another. */
+export function isConnection(target: unknown): target is Connection {
+  return typeof target === 'object' && target !== null && NATIVE in target
 }
 
 /** An address for people, without credentials. */
@@ -121,7 +127,7 @@ export class Connection extends EventEmitter<ConnectionEvents> {
     super()
     this.#address = describe(config)
     this.#native = guarded(() => binding.NativeConnection.open(JSON.stringify(config)))
-    handles.set(this, this.#native)
+    Object.defineProperty(this, NATIVE, { value: this.#native })
     listen(this.#native.id, this)
   }
 
@@ -189,7 +195,7 @@ export class Connection extends EventEmitter<ConnectionEvents> {
  * @throws {@link ConfigError} if the target or an option cannot be used
  */
 export function connect(target: Target, options?: ConnectionOptions): Connection {
-  if (target instanceof Connection) {
+  if (isConnection(target)) {
     if (options === undefined) return target
     throw new ConfigError('CONFIG', 'Options cannot be given to a Connection that is already open')
   }
@@ -204,5 +210,5 @@ export interface StoreConnection {
 
 /** The connection of a store: that of the caller if the target is one, otherwise its own. */
 export function connectStore(target: Target): StoreConnection {
-  return { connection: connect(target), owned: !(target instanceof Connection) }
+  return { connection: connect(target), owned: !isConnection(target) }
 }

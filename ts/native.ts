@@ -31,7 +31,7 @@ export function listen(source: number, listener: { onNativeEvent: EventListener 
   collected.register(listener, source)
 }
 
-binding.setEventSink((source, name, detail) => {
+binding.addEventSink((source, name, detail) => {
   try {
     listeners.get(source)?.deref()?.onNativeEvent(name, detail)
   } catch (error) {

@@ -10,7 +10,7 @@ const HOST = /^(?:\[[\da-f:.]+\]|[a-z\d](?:[a-z\d._-]*[a-z\d])?)$/i
  */
 export function parseTarget(target: string): LooseOptions | undefined {
   if (target.startsWith('memory://')) return { memory: decode(target.slice('memory://'.length)) }
-  if (/^rediss?:\/\//i.test(target)) return parseUrl(target)
+  if (/^(?:redis|valkey)s?:\/\//i.test(target)) return parseUrl(target.replace(/^valkey/i, 'redis'))
   if (target.startsWith('//')) return parseUrl(`redis:${target}`)
   if (/^unix:/i.test(target)) return parsePath(target.replace(/^unix:(?:\/\/)?/i, ''))
   if (target.startsWith('/')) return parsePath(target)

@@ -61,6 +61,12 @@ impl NativeConnection {
         self.handle.status().name()
     }
 
+    /// What is put before every key of a store on this connection.
+    #[napi(getter)]
+    pub fn key_prefix(&self) -> String {
+        self.handle.key_prefix().to_owned()
+    }
+
     /// Sends one command, given as an array of strings and byte arrays. Values come back as strings, or as buffers
     /// if `buffers` is true.
     #[napi(
@@ -133,8 +139,8 @@ impl Drop for NativeConnection {
     }
 }
 
-/// Sets the function that gets `(source, name, detail)` for every event of this environment. It must not throw.
+/// Adds a function that gets `(source, name, detail)` for every event of this environment. It must not throw.
 #[napi(ts_args_type = "sink: (source: number, name: string, detail: unknown) => void")]
-pub fn set_event_sink(env: Env, sink: Unknown<'_>) -> napi::Result<()> {
-    Environment::of(&env)?.set_event_sink(sink)
+pub fn add_event_sink(env: Env, sink: Unknown<'_>) -> napi::Result<()> {
+    Environment::of(&env)?.add_event_sink(sink)
 }

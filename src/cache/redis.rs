@@ -40,7 +40,7 @@ impl CacheStore for RedisCache {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let command = self.with_keys("MGET", ids)?.repeatable();
+        let command = self.with_keys("MGET", ids)?.reads();
         let values = self.client.call().command(command).await?.into_list()?;
         values.into_iter().map(Reply::into_bytes).collect()
     }
@@ -78,7 +78,7 @@ impl CacheStore for RedisCache {
                 .arg(&pattern)
                 .arg("COUNT")
                 .number(CLEAR_STEP)
-                .repeatable();
+                .reads();
             let Ok([next, keys]) = <[Reply; 2]>::try_from(call.command(scan).await?.into_list()?) else {
                 return Err(Error::new(ErrorKind::Server, "SCAN answered something unexpected"));
             };

@@ -211,7 +211,7 @@ impl Batch {
         let mut settled = Vec::new();
         for Sent { mut request, start } in std::mem::take(&mut self.sent).into_iter().rev() {
             let Some(sink) = request.sink.take() else { continue };
-            if start >= written || request.repeat == Repeat::Safe {
+            if start >= written || request.repeat != Repeat::Never {
                 request.sink = Some(sink);
                 self.pending_bytes += request.wire.len();
                 self.pending.push_front(request);
@@ -295,8 +295,8 @@ fn outcome_unknown(reason: &str) -> Error {
 
 fn no_reply(repeat: Repeat) -> Error {
     match repeat {
-        Repeat::Safe => Error::new(ErrorKind::Timeout, "timeout: Redis did not reply in time"),
-        Repeat::Never => Error::new(
+        Repeat::Read => Error::new(ErrorKind::Timeout, "timeout: Redis did not reply in time"),
+        Repeat::Write | Repeat::Never => Error::new(
             ErrorKind::OutcomeUnknown,
             "timeout: Redis did not reply in time, the write may or may not have happened",
         ),
@@ -359,7 +359,7 @@ mod tests {
     fn a_lost_connection_repeats_what_is_safe_and_tells_the_truth_about_the_rest() {
         let (mut batch, start) = open();
         let write = push(&mut batch, Command::new("INCR").arg("a"), start);
-        let read = push(&mut batch, Command::new("GET").arg("a").repeatable(), start);
+        let read = push(&mut batch, Command::new("GET").arg("a").reads(), start);
         let unsent = push(&mut batch, Command::new("INCR").arg("b"), start);
         let mut buffer = BytesMut::new();
         batch.fill(&mut buffer);
@@ -404,7 +404,7 @@ mod tests {
     #[test]
     fn every_request_ends_by_its_deadline() {
         let (mut batch, start) = open();
-        let (read, read_outcome) = request(Command::new("GET").arg("a").repeatable(), 100, start);
+        let (read, read_outcome) = request(Command::new("GET").arg("a").reads(), 100, start);
         let (write, write_outcome) = request(Command::new("INCR").arg("a"), 200, start);
         let (waiting, waiting_outcome) = request(Command::new("INCR").arg("a"), 150, start);
         assert!(batch.push(read).is_ok() && batch.push(write).is_ok());

@@ -3,8 +3,10 @@
 /// What to do when a command was sent and the connection ended before its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {
-    /// Sending it twice has the effect of sending it once.
-    Safe,
+    /// It only reads.
+    Read,
+    /// It writes, but sending it twice has the effect of sending it once.
+    Write,
     /// It must not run twice; its outcome stays unknown.
     Never,
 }
@@ -29,7 +31,7 @@ impl Command {
         let mut command = Self { arguments: 0, body: Vec::with_capacity(64), repeat: Repeat::Never };
         for word in words {
             if command.arguments == 0 && only_reads(word) {
-                command.repeat = Repeat::Safe;
+                command.repeat = Repeat::Read;
             }
             command.push(word);
         }
@@ -47,9 +49,15 @@ impl Command {
         self.arg(number.into().to_string())
     }
 
-    /// Declares that running it twice is the same as once.
+    /// Declares that it only reads.
+    pub fn reads(mut self) -> Self {
+        self.repeat = Repeat::Read;
+        self
+    }
+
+    /// Declares that it writes, and that writing twice is the same as once.
     pub fn repeatable(mut self) -> Self {
-        self.repeat = Repeat::Safe;
+        self.repeat = Repeat::Write;
         self
     }
 
@@ -189,9 +197,9 @@ mod tests {
     fn only_known_reads_are_repeated() {
         assert!(READS.is_sorted());
         let repeat = |words: &[&str]| Command::from_words(words.iter().map(|word| word.as_bytes())).repeat();
-        assert_eq!(repeat(&["get", "k"]), Repeat::Safe);
+        assert_eq!(repeat(&["get", "k"]), Repeat::Read);
         assert_eq!(repeat(&["SET", "GET", "v"]), Repeat::Never);
         assert_eq!(repeat(&["GETDEL", "k"]), Repeat::Never);
-        assert_eq!(Command::new("SET").repeatable().repeat(), Repeat::Safe);
+        assert_eq!(Command::new("SET").repeatable().repeat(), Repeat::Write);
     }
 }

@@ -88,7 +88,7 @@ impl Driver<'_> {
             match self.session.codec.decode(&mut self.session.input) {
                 Ok(Some(value)) => self.take(value),
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(lost(&format!("the server broke the protocol: {error}"))),
+                Err(_) => return Err(lost("the server sent something that is not the Redis protocol")),
             }
         }
     }

@@ -126,8 +126,8 @@ impl Session {
                         ));
                     }
                 }
-                Err(error) => {
-                    let text = format!("the endpoint does not speak the Redis protocol: {error}");
+                Err(_) => {
+                    let text = "the endpoint does not speak the Redis protocol";
                     return Err(Error::new(ErrorKind::Unavailable, text));
                 }
             }

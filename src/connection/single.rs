@@ -149,7 +149,7 @@ impl Client {
     pub async fn subscribe(self: &Arc<Self>, channel: &str) -> Result<Subscription> {
         // Which connection carries subscriptions is known once one has been up.
         if self.status.get() != Status::Ready {
-            self.call().command(Command::new("PING").repeatable()).await?;
+            self.call().command(Command::new("PING").reads()).await?;
         }
         let speaker = self.subscriber()?;
         let deserted = Arc::downgrade(&speaker);

@@ -82,7 +82,7 @@ impl LockStore for RedisLocks {
 
     async fn is_locked(&self, key: &str) -> Result<bool> {
         let lock = self.keys.lock(key)?;
-        let reply = self.client.call().command(Command::new("EXISTS").arg(&lock).repeatable()).await?;
+        let reply = self.client.call().command(Command::new("EXISTS").arg(&lock).reads()).await?;
         Ok(reply.into_int()? == 1)
     }
 

@@ -39,7 +39,8 @@ pub struct Environment {
     set_immediate: sys::napi_ref,
     next_turn: sys::napi_ref,
     watching_turn: Cell<bool>,
-    event_sink: Cell<sys::napi_ref>,
+    /// One for each copy of the TypeScript layer that is loaded: under several names, say.
+    event_sinks: RefCell<Vec<sys::napi_ref>>,
 }
 
 /// Turns a status into a napi error.
@@ -88,7 +89,7 @@ impl Environment {
                 next_turn: reference(env, next_turn)?,
                 settled_this_turn: Cell::new(0),
                 watching_turn: Cell::new(false),
-                event_sink: Cell::new(ptr::null_mut()),
+                event_sinks: RefCell::default(),
             }));
             check(
                 sys::napi_set_instance_data(env, environment.cast(), Some(detach), ptr::null_mut()),
@@ -169,10 +170,11 @@ impl Environment {
         EventSink::new(Arc::clone(&self.list))
     }
 
-    /// Sets the function that is called with `(source, name, detail)` for each event.
-    pub fn set_event_sink(&self, sink: napi::Unknown<'_>) -> napi::Result<()> {
+    /// Adds a function that is called with `(source, name, detail)` for each event.
+    pub fn add_event_sink(&self, sink: napi::Unknown<'_>) -> napi::Result<()> {
         // SAFETY: on the environment's thread, `sink` is a live handle of the running call.
-        self.event_sink.set(unsafe { reference(self.env, sink.raw())? });
+        let sink = unsafe { reference(self.env, sink.raw())? };
+        self.event_sinks.borrow_mut().push(sink);
         Ok(())
     }
 
@@ -235,15 +237,9 @@ impl Environment {
     }
 
     fn deliver(&self, source: u32, name: &'static str, detail: super::Output) -> Result<(), EnvironmentGone> {
-        let sink = self.event_sink.get();
-        if sink.is_null() {
-            return Ok(());
-        }
-        // SAFETY: on the environment's thread inside a handle scope; the sink's reference lives as long as the
+        // SAFETY: on the environment's thread inside a handle scope; the sinks' references live as long as the
         // environment.
         unsafe {
-            let mut function = ptr::null_mut();
-            sys::napi_get_reference_value(self.env, sink, &mut function);
             let mut this = ptr::null_mut();
             sys::napi_get_undefined(self.env, &mut this);
             let arguments = [
@@ -251,10 +247,14 @@ impl Environment {
                 output_to_js(self.env, super::Output::text(name))?,
                 output_to_js(self.env, detail)?,
             ];
-            sys::napi_call_function(self.env, this, function, 3, arguments.as_ptr(), ptr::null_mut());
-            // An exception left pending would make every later call of this slice fail.
-            let mut exception = ptr::null_mut();
-            sys::napi_get_and_clear_last_exception(self.env, &mut exception);
+            let sinks = self.event_sinks.borrow().clone();
+            for sink in sinks {
+                let (mut function, mut exception) = (ptr::null_mut(), ptr::null_mut());
+                sys::napi_get_reference_value(self.env, sink, &mut function);
+                sys::napi_call_function(self.env, this, function, 3, arguments.as_ptr(), ptr::null_mut());
+                // An exception left pending would make every later call of this slice fail.
+                sys::napi_get_and_clear_last_exception(self.env, &mut exception);
+            }
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ impl RedisSagas {
     }
 
     async fn get(&self, call: Call<'_>, key: &str) -> Result<Option<Vec<u8>>> {
-        call.command(Command::new("GET").arg(key).repeatable())
+        call.command(Command::new("GET").arg(key).reads())
             .await
             .and_then(Reply::into_bytes)
             .map_err(|error| error.about(key))
@@ -193,7 +193,7 @@ impl RedisSagas {
 #[async_trait]
 impl SagaStore for RedisSagas {
     async fn ping(&self) -> Result<()> {
-        self.client.call().command(Command::new("PING").repeatable()).await.map(drop)
+        self.client.call().command(Command::new("PING").reads()).await.map(drop)
     }
 
     async fn write(&self, write: Write) -> Result<Written> {

@@ -32,7 +32,7 @@ impl RedisTasks {
         if let Some(field) = field {
             command.push(field.as_bytes());
         }
-        self.client.call().command(command.repeatable()).await.map_err(|error| error.about(key))
+        self.client.call().command(command.reads()).await.map_err(|error| error.about(key))
     }
 }
 

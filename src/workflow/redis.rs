@@ -31,7 +31,7 @@ impl RedisWorkflows {
         let reply = self
             .client
             .call()
-            .command(Command::new("HGETALL").arg(key).repeatable())
+            .command(Command::new("HGETALL").arg(key).reads())
             .await
             .map_err(|error| error.about(key))?;
         reply.into_list()?.into_iter().map(|field| Ok(field.into_bytes()?.unwrap_or_default())).collect()
@@ -62,7 +62,7 @@ impl RedisWorkflows {
 #[async_trait]
 impl WorkflowStore for RedisWorkflows {
     async fn ping(&self) -> Result<()> {
-        self.client.call().command(Command::new("PING").repeatable()).await.map(drop)
+        self.client.call().command(Command::new("PING").reads()).await.map(drop)
     }
 
     async fn create_run(&self, run_id: &str, workflow: &str, input: &[u8], now: u64) -> Result<()> {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 
-import { Connection, connectStore, type StoreConnection } from '../connection.js'
+import { Connection, connectStore, nativeOf, type StoreConnection } from '../connection.js'
 import { ConfigError, LockError, WorkflowError } from '../errors.js'
 import { toJson } from '../json.js'
 import { Locks } from '../lock.js'
@@ -87,7 +87,8 @@ export class RedisWorkflowStateService {
   readonly #store: StoreConnection
   readonly #workflows: binding.NativeWorkflows
   readonly #locks: Locks
-  readonly #prefix: string
+  /** With the connection's own, as keys are on the server. */
+  readonly #fullPrefix: string
 
   /**
    * @param connectionOrConfig - where the runs are. A connection made here is closed by `close()`
@@ -98,10 +99,11 @@ export class RedisWorkflowStateService {
   constructor(connectionOrConfig: Target, queue?: any, keyPrefix?: string) {
     const isPrefix = typeof queue === 'string'
     this.queue = isPrefix ? undefined : queue
-    this.#prefix = checkName('keyPrefix', (isPrefix ? queue : keyPrefix) ?? 'workflows')
+    const prefix = checkName('keyPrefix', (isPrefix ? queue : keyPrefix) ?? 'workflows')
     this.#store = connectStore(connectionOrConfig)
-    this.#workflows = openWorkflows(this.#store.connection, this.#prefix)
-    this.#locks = new Locks(this.#store.connection, `${this.#prefix}:lock:`)
+    this.#workflows = openWorkflows(this.#store.connection, prefix)
+    this.#locks = new Locks(this.#store.connection, `${prefix}:lock:`)
+    this.#fullPrefix = nativeOf(this.#store.connection).keyPrefix + prefix
   }
 
   /** Verifies that Redis answers. */
@@ -131,7 +133,7 @@ export class RedisWorkflowStateService {
     const fields = toFields(await settled(this.#workflows.run(checkName('the run id', id))))
     // As in the original: a hash without an id is no run.
     if (fields['id'] === undefined) return null
-    const key = `${this.#prefix}:run:${id}`
+    const key = `${this.#fullPrefix}:run:${id}`
     return {
       id: fields['id'],
       workflow: fields['workflow'] ?? '',
@@ -188,7 +190,7 @@ export class RedisWorkflowStateService {
     const fields = toFields(await settled(this.#workflows.step(run, step)))
     const status = fields['status']
     if (status === undefined) return { status: 'pending', updatedAt: Date.now() }
-    const key = `${this.#prefix}:step:${runId}:${stepName}`
+    const key = `${this.#fullPrefix}:step:${runId}:${stepName}`
     return {
       status: STEP_STATUSES[status] ?? (status as StepStatus),
       result: jsonField(fields, 'result', key),

@@ -1,4 +1,4 @@
-import { Connection, connectStore, type StoreConnection } from '../../connection.js'
+import { Connection, connectStore, nativeOf, type StoreConnection } from '../../connection.js'
 import { ConcurrencyError, ConnectionError, SagaError } from '../../errors.js'
 import { type binding, settled } from '../../native.js'
 import {
@@ -206,7 +206,8 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
   }
 
   #key(sagaName: string, id: string): string {
-    return `${this.#options.keyPrefix}saga:${sagaName}:${id}`
+    const { keyPrefix } = nativeOf(this.#open!.store.connection)
+    return `${keyPrefix}${this.#options.keyPrefix}saga:${sagaName}:${id}`
   }
 
   #ttl(isCompleted: boolean): number {

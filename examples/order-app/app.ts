@@ -25,6 +25,8 @@ export interface AppOptions {
 export function createApp({ orders, inBackground, log }: AppOptions): Express {
   const app = express()
   app.disable('x-powered-by')
+  // Stored errors have stacks. They are for us, not for clients.
+  app.set('json replacer', (name: string, value: unknown) => (name === 'stack' ? undefined : value))
   app.use(express.json({ limit: '16kb' }))
 
   app.post('/orders', async (request, response) => {

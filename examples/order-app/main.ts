@@ -121,6 +121,7 @@ function place(): string {
 
 function advice(error: unknown): string {
   const text = String(error)
+  if ((error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')) return (error as Error).message
   if (error instanceof ConfigError) return `REDIS_URL cannot be used. ${text}`
   if (error instanceof ConnectionError)
     return `Redis at ${place()} cannot be reached. ${text}\nStart it, correct REDIS_URL, or unset REDIS_URL to run without a server.`

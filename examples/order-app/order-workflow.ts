@@ -49,11 +49,8 @@ const SAGA = 'OrderSaga'
 export const STEPS = ['reserve', 'charge', 'ship'] as const
 type StepName = (typeof STEPS)[number]
 
-const STATUS_AFTER: Record<StepName, OrderStatus> = {
-  reserve: 'reserved',
-  charge: 'charged',
-  ship: 'shipped',
-}
+/** What the order is after a step. `shipped` comes at the very end, together with the end of the saga. */
+const STATUS_AFTER: Partial<Record<StepName, OrderStatus>> = { reserve: 'reserved', charge: 'charged' }
 
 /** What the steps do. In a real application these call other services. */
 const WORK: Record<StepName, (order: OrderState) => object> = {
@@ -153,10 +150,12 @@ export class Orders {
   async cancel(orderId: string): Promise<OrderState> {
     await this.find(orderId)
     return this.#impatientLocks.withLock(orderId, async () => {
-      const { runId, status } = await this.find(orderId)
-      if (status === 'cancelled') return this.find(orderId)
-      if (status === 'shipped') throw new OrderError('ORDER_ENDED', `The order ${orderId} has been shipped`)
+      const order = await this.find(orderId)
+      if (order.status === 'cancelled') return order
+      const { runId } = order
       const undone = await this.#stepsDone(runId)
+      if (undone.includes('ship'))
+        throw new OrderError('ORDER_ENDED', `The order ${orderId} has been shipped`)
       await this.runs.updateRunStatus(runId, 'cancelled', { undone })
       return this.#change(orderId, { status: 'cancelled' }, 'ended')
     })
@@ -197,7 +196,8 @@ export class Orders {
       throw error
     }
     await this.runs.setStepResult(runId, name, result)
-    await this.#change(orderId, { status: STATUS_AFTER[name] })
+    const status = STATUS_AFTER[name]
+    if (status !== undefined) await this.#change(orderId, { status })
     this.#log(orderId, `${name} done: ${JSON.stringify(result)}`)
     return result
   }

@@ -4,7 +4,7 @@ import { createServer } from 'node:http'
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { after, before, describe, it } from 'node:test'
-import { Child } from '../helpers/child'
+import { Program } from '../helpers/program'
 import { findFreePort, RedisServer } from '../helpers/redis-server'
 
 const DEMO = 'examples/order-app/main.ts'
@@ -28,7 +28,7 @@ describe('the demo', () => {
     for (const where of ['memory', 'redis'] as const)
       it(`goes through on ${where}`, async () => {
         const url = where === 'redis' ? redis.url : undefined
-        await using demo = Child.typescript(DEMO, ['--once'], { env: { REDIS_URL: url } })
+        await using demo = Program.typescript(DEMO, ['--once'], { env: { REDIS_URL: url } })
         assert.deepEqual(await demo.ended(), { code: 0, signal: null }, demo.output)
         for (const line of [
           url ?? 'memory://',
@@ -50,7 +50,7 @@ describe('the demo', () => {
     it('leaves nothing of its own on Redis, and everything of others', async () => {
       using client = await redis.client()
       await client.command('SET', 'ferroflow-demonstration', 'of somebody else')
-      await using demo = Child.typescript(DEMO, ['--once'], { env: { REDIS_URL: redis.url } })
+      await using demo = Program.typescript(DEMO, ['--once'], { env: { REDIS_URL: redis.url } })
       assert.equal((await demo.ended()).code, 0, demo.output)
       assert.deepEqual(await client.command('KEYS', '*'), ['ferroflow-demonstration'])
       await client.command('DEL', 'ferroflow-demonstration')
@@ -58,14 +58,14 @@ describe('the demo', () => {
 
     it('says what to do if there is no Redis, without the password', async () => {
       const url = `redis://user:s3cret@127.0.0.1:${await findFreePort()}`
-      await using demo = Child.typescript(DEMO, ['--once'], { env: { REDIS_URL: url } })
+      await using demo = Program.typescript(DEMO, ['--once'], { env: { REDIS_URL: url } })
       assert.equal((await demo.ended()).code, 1)
       assert.match(demo.output, /cannot be reached.*ECONNREFUSED[^]*unset REDIS_URL/)
       assert.ok(!demo.output.includes('s3cret'), demo.output)
     })
 
     it('says that REDIS_URL is wrong', async () => {
-      await using demo = Child.typescript(DEMO, ['--once'], { env: { REDIS_URL: 'what is this' } })
+      await using demo = Program.typescript(DEMO, ['--once'], { env: { REDIS_URL: 'what is this' } })
       assert.equal((await demo.ended()).code, 1)
       assert.match(demo.output, /REDIS_URL cannot be used/)
     })
@@ -74,7 +74,7 @@ describe('the demo', () => {
   describe('the service', () => {
     for (const where of ['memory', 'redis'] as const)
       describe(`on ${where}`, () => {
-        let demo: Child
+        let demo: Program
         let url: string
         before(async () => {
           demo = serve(where === 'redis' ? redis.url : undefined)
@@ -213,11 +213,11 @@ describe('the demo', () => {
   })
 })
 
-function serve(redisUrl: string | undefined, port = '0'): Child {
-  return Child.typescript(DEMO, [], { env: { REDIS_URL: redisUrl, PORT: port } })
+function serve(redisUrl: string | undefined, port = '0'): Program {
+  return Program.typescript(DEMO, [], { env: { REDIS_URL: redisUrl, PORT: port } })
 }
 
-async function address(demo: Child): Promise<string> {
+async function address(demo: Program): Promise<string> {
   const [, url = ''] = await demo.printed(/Listening on (\S+)/)
   return url
 }

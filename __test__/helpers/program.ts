@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 const repository = resolve(__dirname, '../..')
 
-export interface ChildOptions {
+export interface ProgramOptions {
   /** Added to the environment; `undefined` takes a variable away. */
   env?: Record<string, string | undefined>
   /** Default: the repository */
@@ -18,14 +18,14 @@ export interface Ended {
   signal: NodeJS.Signals | null
 }
 
-export class Child implements AsyncDisposable {
+export class Program implements AsyncDisposable {
   /** Standard output and standard error together, so far. */
   output = ''
   readonly #process: ChildProcess
   readonly #ended: Promise<Ended>
 
   /** Starts `node` with these arguments. */
-  constructor(args: string[], { env = {}, cwd = repository }: ChildOptions = {}) {
+  constructor(args: string[], { env = {}, cwd = repository }: ProgramOptions = {}) {
     this.#process = spawn(process.execPath, args, {
       cwd,
       env: { ...process.env, NODE_OPTIONS: undefined, NODE_TEST_CONTEXT: undefined, ...env },
@@ -37,8 +37,8 @@ export class Child implements AsyncDisposable {
   }
 
   /** Starts a TypeScript program, given by its path from the repository. */
-  static typescript(path: string, args: string[] = [], options?: ChildOptions): Child {
-    return new Child(['--import', 'tsx', join(repository, path), ...args], options)
+  static typescript(path: string, args: string[] = [], options?: ProgramOptions): Program {
+    return new Program(['--import', 'tsx', join(repository, path), ...args], options)
   }
 
   /** Waits until it has printed something that matches. */

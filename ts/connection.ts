@@ -56,13 +56,31 @@ function toWord(value: unknown, index: number): string | Uint8Array {
   )
 }
 
+/** Why a command is not sent on a connection that others use too; `undefined` if it is. */
+function refusal(name: string, args: readonly unknown[]): string | undefined {
+  const command = name.toUpperCase()
+  const has = (option: string): boolean =>
+    args.some((arg) => typeof arg === 'string' && arg.toUpperCase() === option)
+  if (command.startsWith('XREAD') && has('BLOCK')) return REFUSED.get('BLPOP')
+  if (command === 'CLIENT' && has('REPLY')) return REFUSED.get('SELECT')
+  return REFUSED.get(command)
+}
+
+/** Names that were looked at and need no second look. Few, as programs use few commands. */
+const sent = new Set<string>()
+const MAX_REMEMBERED = 1000
+
 function toWords(name: unknown, args: readonly unknown[]): (string | Uint8Array)[] {
   if (typeof name !== 'string' || name === '') {
     throw new ArgumentError('INVALID_ARGUMENT', `The name of a command must be a string, not ${kindOf(name)}`)
   }
-  const refused = REFUSED.get(name) ?? REFUSED.get(name.toUpperCase())
-  if (refused !== undefined) {
-    throw new ServerError('UNSUPPORTED', `${name.toUpperCase()} is not sent: ${refused}`)
+  if (!sent.has(name)) {
+    const refused = refusal(name, args)
+    if (refused !== undefined) {
+      throw new ServerError('UNSUPPORTED', `${name.toUpperCase()} is not sent: ${refused}`)
+    }
+    // Of these, only some forms are refused.
+    if (!/^(?:XREAD|CLIENT)/i.test(name) && sent.size < MAX_REMEMBERED) sent.add(name)
   }
   const words: (string | Uint8Array)[] = [name]
   for (let index = 0; index < args.length; index++) {

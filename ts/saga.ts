@@ -70,7 +70,7 @@ export function sagaIdOf(state: LooseState): unknown {
   return state.metadata?.sagaId ?? state.id
 }
 
-function date(name: string, value: Date | string | number): Date {
+function toDate(name: string, value: Date | string | number): Date {
   const date = value instanceof Date ? value : new Date(value)
   if (Number.isNaN(date.getTime())) {
     throw new ArgumentError('INVALID_ARGUMENT', `metadata.${name} must be a date`)
@@ -79,7 +79,7 @@ function date(name: string, value: Date | string | number): Date {
 }
 
 function optionalDate(name: string, value: Date | string | number | null | undefined): Date | null {
-  return value === undefined || value === null || value === '' ? null : date(name, value)
+  return value === undefined || value === null || value === '' ? null : toDate(name, value)
 }
 
 /** The metadata to store: the state's, with what is absent filled in. */
@@ -92,8 +92,8 @@ export function completeMetadata(state: LooseState, sagaId: string, version: num
     ...metadata,
     sagaId,
     version,
-    createdAt: createdAt === undefined ? now : date('createdAt', createdAt),
-    updatedAt: updatedAt === undefined ? now : date('updatedAt', updatedAt),
+    createdAt: createdAt === undefined ? now : toDate('createdAt', createdAt),
+    updatedAt: updatedAt === undefined ? now : toDate('updatedAt', updatedAt),
     isCompleted: metadata.isCompleted ?? false,
     archivedAt: optionalDate('archivedAt', archivedAt),
     timeoutExpiresAt: optionalDate('timeoutExpiresAt', timeoutExpiresAt),

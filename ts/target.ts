@@ -75,14 +75,14 @@ function isNodeRedis(target: LooseOptions): boolean {
 function fromNodeRedis(options: LooseOptions = {}): LooseOptions {
   const socket = (options['socket'] ?? {}) as LooseOptions
   const { ca, cert, key, servername, rejectUnauthorized } = socket
-  const tls = socket['tls'] === true ? { ca, cert, key, servername, rejectUnauthorized } : undefined
+  const tlsOptions = socket['tls'] === true ? { ca, cert, key, servername, rejectUnauthorized } : undefined
   return {
     host: socket['host'] ?? 'localhost',
     port: socket['port'],
     path: socket['path'],
     family: socket['family'],
     connectTimeout: socket['connectTimeout'],
-    tls,
+    tls: tlsOptions,
     username: options['username'],
     password: options['password'],
     db: options['database'],

@@ -18,7 +18,7 @@ use super::pubsub::{Subscription, Subscriptions};
 use super::reply::Reply;
 use super::status::{Status, StatusBoard};
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::io_thread;
+use crate::runtime::io_thread::{self, catch_panic};
 
 /// Redial delays are drawn from zero to this, doubled with every failure up to the cap.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
@@ -147,6 +147,10 @@ impl Client {
 
     /// Listens to a channel from the moment this resolves. I/O thread only.
     pub async fn subscribe(self: &Arc<Self>, channel: &str) -> Result<Subscription> {
+        // Which connection carries subscriptions is known once one has been up.
+        if self.status.get() != Status::Ready {
+            self.call().command(Command::new("PING").repeatable()).await?;
+        }
         let speaker = self.subscriber()?;
         let deserted = Arc::downgrade(&speaker);
         let subscription = speaker.subscriptions.listen(
@@ -188,7 +192,10 @@ impl Client {
                 Some(Ok(session)) => {
                     let since = Instant::now();
                     self.opened(&session);
-                    let reason = drive::drive(&self, session).await;
+                    // A panic costs this connection, not the next one.
+                    let reason = match catch_panic(drive::drive(&self, session)).await {
+                        Ok(reason) | Err(reason) => reason,
+                    };
                     deliver(self.batch().lost(&reason));
                     if since.elapsed() >= STABLE_AFTER {
                         failures = 0;

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::c_void;
-use std::panic::AssertUnwindSafe;
 use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +10,16 @@ use std::time::{Duration, Instant};
 use napi::{JsValue, sys};
 
 use super::completion::{Answer, Completion, CompletionList, Deferred, EventSink, Settler};
-use super::io_thread::{self, Work};
+use super::io_thread::{self, Work, catch_panic};
 use super::output::{EnvironmentGone, error_to_js, output_to_js};
-use crate::error::Error;
 
-/// A slice of completions ends after this time or this many entries. What the program does with each result runs
-/// after the slice, so the number is bounded as well as the time.
-const SLICE_TIME: Duration = Duration::from_micros(400);
+/// In one turn of the event loop, at most this many entries are settled, and fewer if it takes this long. What the
+/// program does with each result runs in the same turn, so the number is bounded as well as the time.
 const SLICE_ENTRIES: usize = 256;
+const SLICE_TIME: Duration = Duration::from_micros(400);
+/// From so many entries on, the end of the turn is looked out for. Node may deliver many wakes within one turn; a
+/// few entries at a time, as in sequential calls, are not worth the watch.
+const WATCHED_ENTRIES: usize = 32;
 /// How many entries are settled between two looks at the clock.
 const CLOCK_EVERY: usize = 16;
 
@@ -31,10 +32,12 @@ pub struct Environment {
     /// Entries taken from the list that did not fit into the last slice.
     backlog: RefCell<VecDeque<Completion>>,
     spare: Cell<Vec<Completion>>,
-    /// `setImmediate` and the function it is given, to continue a drain after the event loop had its turn.
+    /// Entries settled since the turn began, as far as turns are watched.
+    settled_this_turn: Cell<usize>,
+    /// `setImmediate` and the function it is given, to begin the next turn.
     set_immediate: sys::napi_ref,
-    continue_drain: sys::napi_ref,
-    continuing: Cell<bool>,
+    next_turn: sys::napi_ref,
+    watching_turn: Cell<bool>,
     event_sink: Cell<sys::napi_ref>,
 }
 
@@ -60,15 +63,15 @@ impl Environment {
                 sys::napi_get_named_property(env, global, c"setImmediate".as_ptr(), &mut set_immediate),
                 "reading setImmediate",
             )?;
-            let mut continue_drain = ptr::null_mut();
+            let mut next_turn = ptr::null_mut();
             check(
                 sys::napi_create_function(
                     env,
                     c"ferroflowDrain".as_ptr(),
                     14,
-                    Some(on_continue),
+                    Some(on_next_turn),
                     ptr::null_mut(),
-                    &mut continue_drain,
+                    &mut next_turn,
                 ),
                 "napi_create_function",
             )?;
@@ -81,8 +84,9 @@ impl Environment {
                 backlog: RefCell::default(),
                 spare: Cell::default(),
                 set_immediate: reference(env, set_immediate)?,
-                continue_drain: reference(env, continue_drain)?,
-                continuing: Cell::new(false),
+                next_turn: reference(env, next_turn)?,
+                settled_this_turn: Cell::new(0),
+                watching_turn: Cell::new(false),
                 event_sink: Cell::new(ptr::null_mut()),
             }));
             check(
@@ -139,8 +143,7 @@ impl Environment {
     ) -> napi::Result<sys::napi_value> {
         self.submit(|settler| {
             Work::Task(Box::pin(async move {
-                let answer = catch_unwind(task).await;
-                settler.settle(answer);
+                settler.settle(catch_panic(task).await.and_then(|answer| answer));
             }))
         })
     }
@@ -157,23 +160,31 @@ impl Environment {
         Ok(())
     }
 
-    /// Settles what is on the list, one slice at a time.
+    /// Settles what is on the list, as far as this turn of the event loop allows.
     fn drain(&self) {
+        let mut settled = self.settled_this_turn.get();
+        if settled >= SLICE_ENTRIES {
+            return; // The next turn goes on.
+        }
         let mut backlog = self.backlog.borrow_mut();
         let mut taken = self.list.take(self.spare.take());
         backlog.extend(taken.drain(..));
         self.spare.set(taken);
 
         let started = Instant::now();
-        for settled in 1..=SLICE_ENTRIES {
-            let Some(completion) = backlog.pop_front() else { break };
+        while settled < SLICE_ENTRIES
+            && let Some(completion) = backlog.pop_front()
+        {
             self.complete(completion);
-            if settled % CLOCK_EVERY == 0 && started.elapsed() > SLICE_TIME {
-                break;
+            settled += 1;
+            if settled.is_multiple_of(CLOCK_EVERY) && started.elapsed() > SLICE_TIME {
+                settled = SLICE_ENTRIES;
             }
         }
-        if !backlog.is_empty() && !self.continuing.replace(true) && self.schedule_continuation().is_err() {
-            self.continuing.set(false);
+        self.settled_this_turn.set(settled);
+        if settled >= WATCHED_ENTRIES && !self.watching_turn.replace(true) && self.watch_turn().is_err() {
+            self.settled_this_turn.set(0);
+            self.watching_turn.set(false);
         }
     }
 
@@ -237,7 +248,8 @@ impl Environment {
         Ok(())
     }
 
-    fn schedule_continuation(&self) -> napi::Result<()> {
+    /// Has [`on_next_turn`] called once the event loop comes round.
+    fn watch_turn(&self) -> napi::Result<()> {
         // SAFETY: on the environment's thread inside a handle scope; both references live as long as it.
         unsafe {
             let (mut this, mut set_immediate, mut function) =
@@ -248,7 +260,7 @@ impl Environment {
                 "napi_get_reference_value",
             )?;
             check(
-                sys::napi_get_reference_value(self.env, self.continue_drain, &mut function),
+                sys::napi_get_reference_value(self.env, self.next_turn, &mut function),
                 "napi_get_reference_value",
             )?;
             check(
@@ -310,11 +322,12 @@ unsafe extern "C" fn on_wake(
     }
 }
 
-/// Runs from `setImmediate` to settle the next slice.
-unsafe extern "C" fn on_continue(env: sys::napi_env, _info: sys::napi_callback_info) -> sys::napi_value {
+/// Runs from `setImmediate`, in the turn after the one that was watched.
+unsafe extern "C" fn on_next_turn(env: sys::napi_env, _info: sys::napi_callback_info) -> sys::napi_value {
     // SAFETY: Node calls this on the environment's thread.
     if let Some(environment) = unsafe { Environment::of_raw(env) } {
-        environment.continuing.set(false);
+        environment.watching_turn.set(false);
+        environment.settled_this_turn.set(0);
         environment.drain();
     }
     ptr::null_mut()
@@ -329,14 +342,4 @@ unsafe extern "C" fn on_cleanup(environment: *mut c_void) {
 unsafe extern "C" fn detach(_env: sys::napi_env, environment: *mut c_void, _hint: *mut c_void) {
     // SAFETY: the pointer is the box that `attach` gave away, and this is its only finaliser.
     drop(unsafe { Box::from_raw(environment.cast::<Environment>()) });
-}
-
-/// Polls a future so that a panic in it becomes an error.
-async fn catch_unwind(task: impl Future<Output = Answer>) -> Answer {
-    let mut task = std::pin::pin!(task);
-    std::future::poll_fn(move |context| {
-        let poll = std::panic::catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context)));
-        poll.unwrap_or_else(|payload| std::task::Poll::Ready(Err(Error::from_panic(&*payload))))
-    })
-    .await
 }

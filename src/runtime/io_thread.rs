@@ -3,9 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -106,7 +108,8 @@ async fn take_submissions(io: Arc<IoThread>) {
             note_activity();
             for work in batch.drain(..) {
                 match work {
-                    Work::Step(step) => step(),
+                    // A panic rejects the one call: its settler is dropped with the step.
+                    Work::Step(step) => drop(catch_unwind(AssertUnwindSafe(step))),
                     Work::Task(task) => drop(tokio::spawn(task)),
                 }
             }
@@ -125,6 +128,18 @@ async fn take_submissions(io: Arc<IoThread>) {
             io.asleep.store(false, Ordering::SeqCst);
         }
     }
+}
+
+/// Runs a future so that a panic in it becomes an error.
+pub async fn catch_panic<T>(task: impl Future<Output = T>) -> Result<T> {
+    let mut task = std::pin::pin!(task);
+    std::future::poll_fn(move |context| {
+        match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(payload) => Poll::Ready(Err(Error::from_panic(&*payload))),
+        }
+    })
+    .await
 }
 
 /// Remembers that something happened, for [`worth_spinning`]. I/O thread only.
@@ -168,5 +183,27 @@ async fn flush_completions(flush: Arc<Notify>) {
         for list in TO_FLUSH.take() {
             list.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_in_a_task_becomes_an_error() {
+        let explode = || -> u32 { panic!("boom {}", 1) };
+        let error = catch_panic(async { explode() }).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(error.message().ends_with("boom 1"));
+        assert_eq!(catch_panic(async { 7 }).await.unwrap(), 7);
+    }
+
+    #[test]
+    fn a_panic_in_a_step_leaves_the_thread_at_work() {
+        submit(Work::Step(Box::new(|| panic!("boom")))).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        submit(Work::Step(Box::new(move || sender.send(()).unwrap()))).unwrap();
+        receiver.recv_timeout(Duration::from_secs(10)).unwrap();
     }
 }

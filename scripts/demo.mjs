@@ -4,16 +4,13 @@ import { constants } from 'node:os'
 import { forwardSignals, log, repository, runMain } from './lib/step.mjs'
 import { prepare } from './lib/toolchain.mjs'
 
-const DEMO = 'examples/order-app/main.mjs'
+const DEMO = ['--import', 'tsx', 'examples/order-app/main.ts', ...process.argv.slice(2)]
 
 await runMain(async () => {
   await prepare({ profile: 'release' })
-  log(`▸ node ${DEMO}`)
+  log(`▸ node ${DEMO.join(' ')}`)
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [DEMO, ...process.argv.slice(2)], {
-      cwd: repository,
-      stdio: 'inherit',
-    })
+    const child = spawn(process.execPath, DEMO, { cwd: repository, stdio: 'inherit' })
     const forget = forwardSignals(child)
     child.on('error', reject)
     child.on('close', (code, signal) => {

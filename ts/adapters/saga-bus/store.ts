@@ -206,8 +206,8 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
   }
 
   #key(sagaName: string, id: string): string {
-    const { keyPrefix } = nativeOf(this.#open!.store.connection)
-    return `${keyPrefix}${this.#options.keyPrefix}saga:${sagaName}:${id}`
+    const prefix = this.#open === undefined ? '' : nativeOf(this.#open.store.connection).keyPrefix
+    return `${prefix}${this.#options.keyPrefix}saga:${sagaName}:${id}`
   }
 
   #ttl(isCompleted: boolean): number {

@@ -14,7 +14,6 @@ import { exportedNames, toModule, type ExampleModule } from './example-module'
 
 const FIXTURES = join(repository, '__test__/types/fixtures')
 const INDEX = join(repository, 'index.d.ts')
-const STAND_INS = ['RedisWakeSignaler', 'RedisExecutionCache']
 /** An error that no type may let pass: if it does, the compiler saw `any` instead of our types. */
 const CANARY = 'canary'
 
@@ -27,21 +26,19 @@ interface Example {
 const skip = specSkipReason()
 
 function examplesOf(documented: DocumentedPackage): { all: SpecBlock[]; examples: Example[] } {
-  const { document, interfaces, sections } = documented
+  const { document, interfaces } = documented
   const all = readSpecBlocks(specPath(document))
   const name = document.replace(/\.md$/, '')
   const names = exportedNames(readFileSync(join(FIXTURES, `${name}.d.ts`), 'utf8'))
   const fixture = { specifier: `./${name}`, names }
-  const examples = all
-    .filter(({ headings }) => sections?.includes(headings.at(-1) ?? '') ?? true)
-    .map((block) => {
-      const earlier = all.slice(0, all.indexOf(block))
-      return {
-        path: join(FIXTURES, `${name}.line-${block.line}.ts`),
-        block,
-        module: toModule(block, { earlier, fixture, interfaces }),
-      }
-    })
+  const examples = all.map((block) => {
+    const earlier = all.slice(0, all.indexOf(block))
+    return {
+      path: join(FIXTURES, `${name}.line-${block.line}.ts`),
+      block,
+      module: toModule(block, { earlier, fixture, interfaces }),
+    }
+  })
   return { all, examples }
 }
 
@@ -59,6 +56,8 @@ function compileWith(ioredis: string, examples: Example[]): ts.Program {
     paths: {
       ...Object.fromEntries(documentedPackages.map(({ packageName, entry }) => [packageName, entry])),
       '@saga-bus/core': '__test__/types/fixtures/saga-bus-core.d.ts',
+      '@upstash/redis': '__test__/types/fixtures/upstash-redis.d.ts',
+      idioteque: '__test__/types/fixtures/idioteque.d.ts',
       ioredis: `node_modules/${ioredis}`,
     },
   })
@@ -106,10 +105,4 @@ describe('the documented examples', { skip }, () => {
       })
     })
   }
-
-  it('needs its stand-ins only for what ferroflow does not export', () => {
-    const ours = exportedNames(readFileSync(INDEX, 'utf8'))
-    for (const name of STAND_INS)
-      assert.ok(!ours.includes(name), `${name} is exported now: remove it from flowmonkey-stand-ins.d.ts`)
-  })
 })

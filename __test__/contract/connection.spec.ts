@@ -1,0 +1,4 @@
+import { onEveryBackend } from '../helpers/backends'
+import { connection } from './connection'
+
+onEveryBackend('connection', connection)

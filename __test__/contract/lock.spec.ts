@@ -1,0 +1,4 @@
+import { onEveryBackend } from '../helpers/backends'
+import { lock } from './lock'
+
+onEveryBackend('lock', lock)

@@ -1,0 +1,4 @@
+import { onEveryBackend } from '../helpers/backends'
+import { saga } from './saga'
+
+onEveryBackend('saga', saga)

@@ -1,0 +1,4 @@
+import { onEveryBackend } from '../helpers/backends'
+import { workflow } from './workflow'
+
+onEveryBackend('workflow', workflow)

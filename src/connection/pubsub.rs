@@ -16,7 +16,13 @@ pub enum Heard {
 
 #[derive(Default)]
 struct Channel {
-    listeners: HashMap<u64, UnboundedSender<Heard>>,
+    listeners: HashMap<u64, Listener>,
+}
+
+struct Listener {
+    sender: UnboundedSender<Heard>,
+    /// The server has confirmed the subscription, so that an interruption may cost it messages.
+    confirmed: bool,
 }
 
 /// All subscriptions of one connection.
@@ -54,7 +60,12 @@ impl Subscriptions {
         let mut state = self.state();
         let listener = state.next_listener;
         state.next_listener += 1;
-        state.channels.entry(channel.to_owned()).or_default().listeners.insert(listener, sender);
+        state
+            .channels
+            .entry(channel.to_owned())
+            .or_default()
+            .listeners
+            .insert(listener, Listener { sender, confirmed: false });
         Subscription {
             channel: channel.to_owned(),
             listener,
@@ -71,7 +82,7 @@ impl Subscriptions {
             let payload: Arc<[u8]> = payload.into();
             for listener in channel.listeners.values() {
                 // A listener that is being dropped hears nothing.
-                let _ = listener.send(Heard::Message(Arc::clone(&payload)));
+                let _ = listener.sender.send(Heard::Message(Arc::clone(&payload)));
             }
         }
     }
@@ -79,8 +90,9 @@ impl Subscriptions {
     /// A new connection took over: tells everyone, and returns the channels to subscribe to again.
     pub fn interrupted(&self) -> Vec<String> {
         let state = self.state();
-        for listener in state.channels.values().flat_map(|channel| channel.listeners.values()) {
-            let _ = listener.send(Heard::Gap);
+        let listeners = state.channels.values().flat_map(|channel| channel.listeners.values());
+        for listener in listeners.filter(|listener| listener.confirmed) {
+            let _ = listener.sender.send(Heard::Gap);
         }
         state.channels.keys().cloned().collect()
     }
@@ -99,6 +111,16 @@ impl Subscriptions {
 }
 
 impl Subscription {
+    /// The server has confirmed the subscription.
+    pub fn confirm(&self) {
+        if let Some(registry) = self.registry.upgrade()
+            && let Some(channel) = registry.state().channels.get_mut(&self.channel)
+            && let Some(listener) = channel.listeners.get_mut(&self.listener)
+        {
+            listener.confirmed = true;
+        }
+    }
+
     /// The next thing heard.
     pub async fn next(&mut self) -> Option<Heard> {
         self.receiver.recv().await
@@ -135,6 +157,8 @@ mod tests {
             )
         };
         let (mut first, mut second, mut other) = (listen("a"), listen("a"), listen("b"));
+        let mut unconfirmed = listen("b");
+        other.confirm();
         registry.message(b"a", b"1".to_vec());
         assert_eq!(first.next().await, Some(Heard::Message(Arc::from(*b"1"))));
         assert_eq!(second.next().await, Some(Heard::Message(Arc::from(*b"1"))));
@@ -142,6 +166,9 @@ mod tests {
         channels.sort();
         assert_eq!(channels, ["a", "b"]);
         assert_eq!(other.next().await, Some(Heard::Gap));
+        registry.message(b"b", b"2".to_vec());
+        assert_eq!(unconfirmed.next().await, Some(Heard::Message(Arc::from(*b"2"))));
+        drop(unconfirmed);
         drop(first);
         assert_eq!(deserted.load(Ordering::SeqCst), 0);
         drop(second);

@@ -162,6 +162,7 @@ impl Client {
             }),
         );
         speaker.call().command(Command::new("SUBSCRIBE").arg(channel).repeatable()).await?;
+        subscription.confirm();
         Ok(subscription)
     }
 

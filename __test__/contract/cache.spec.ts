@@ -1,0 +1,4 @@
+import { onEveryBackend } from '../helpers/backends'
+import { cache } from './cache'
+
+onEveryBackend('execution cache', cache)

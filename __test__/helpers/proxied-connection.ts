@@ -103,7 +103,9 @@ export class ProxiedConnection {
     this.#cut = true
     this.#cancelDelivery?.()
     if (mode === 'reset') {
-      this.#client.resetAndDestroy()
+      // A socket that is shutting down cannot be reset; Node would never finish closing it, and spin at its exit.
+      if (this.#client.writableEnded) this.#client.destroy()
+      else this.#client.resetAndDestroy()
       this.#server.destroy()
     } else {
       this.#client.destroySoon()

@@ -68,6 +68,8 @@ export declare class NativeSagas {
   byCorrelationId(sagaName: string, correlationId: string): Promise<string | null>
   /** The JSON of a saga id. */
   byId(sagaName: string, sagaId: string): Promise<string | null>
+  /** Deletes a saga, given its id or else its correlation id. Resolves whether there was one. */
+  delete(sagaName: string, id: string): Promise<boolean>
   /** Deletes a saga by its id. Resolves whether there was one. */
   deleteById(sagaName: string, sagaId: string): Promise<boolean>
   /** Deletes a saga by its correlation id. Resolves whether there was one. */

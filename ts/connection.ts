@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import { inspect } from 'node:util'
+import { inspect, types } from 'node:util'
 
 import { ArgumentError, ConfigError, ServerError, fromNative } from './errors.js'
 import { binding, guarded, listen, settled } from './native.js'
@@ -48,7 +48,8 @@ for (const [reason, names] of [
 }
 
 function toWord(value: unknown, index: number): string | Uint8Array {
-  if (typeof value === 'string' || value instanceof Uint8Array) return value
+  // By kind and not by class: in a context of its own (Jest, vm) a program has classes of its own.
+  if (typeof value === 'string' || types.isUint8Array(value)) return value
   if (typeof value === 'bigint' || (typeof value === 'number' && Number.isFinite(value))) return String(value)
   throw new ArgumentError(
     'INVALID_ARGUMENT',
@@ -59,11 +60,15 @@ function toWord(value: unknown, index: number): string | Uint8Array {
 /** Why a command is not sent on a connection that others use too; `undefined` if it is. */
 function refusal(name: string, args: readonly unknown[]): string | undefined {
   const command = name.toUpperCase()
-  const has = (option: string): boolean =>
-    args.some((arg) => typeof arg === 'string' && arg.toUpperCase() === option)
+  const has = (option: string): boolean => args.some((arg) => textOf(arg).toUpperCase() === option)
   if (command.startsWith('XREAD') && has('BLOCK')) return REFUSED.get('BLPOP')
   if (command === 'CLIENT' && has('REPLY')) return REFUSED.get('SELECT')
   return REFUSED.get(command)
+}
+
+/** A word as the server reads it. */
+function textOf(word: unknown): string {
+  return types.isUint8Array(word) ? Buffer.from(word).toString('latin1') : String(word)
 }
 
 /** Names that were looked at and need no second look. Few, as programs use few commands. */
@@ -198,6 +203,9 @@ export function connect(target: Target, options?: ConnectionOptions): Connection
   if (isConnection(target)) {
     if (options === undefined) return target
     throw new ConfigError('CONFIG', 'Options cannot be given to a Connection that is already open')
+  }
+  if (options !== undefined && (typeof options !== 'object' || options === null || Array.isArray(options))) {
+    throw new ConfigError('CONFIG', `The connection options must be an object, not ${kindOf(options)}`)
   }
   return Connection.open(resolveTarget(target, options as LooseOptions | undefined))
 }

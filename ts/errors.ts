@@ -197,8 +197,9 @@ interface NativeError {
  * @internal
  */
 export function fromNative(error: unknown): unknown {
-  if (!(error instanceof Error) || !('retryable' in error)) return error
-  const { code, message, retryable, key } = error as unknown as NativeError
+  // By shape: in a context of its own (Jest, vm) a program's `Error` is not that of the addon.
+  if (typeof error !== 'object' || error === null || !('retryable' in error)) return error
+  const { code, message, retryable, key } = error as NativeError
   const Class = NATIVE_CLASSES[code] ?? FerroflowError
   return new Class(code, message, { retryable, key })
 }

@@ -8,9 +8,13 @@ export function toJson(what: string, value: unknown): string {
   try {
     return JSON.stringify(value) ?? 'null'
   } catch (cause) {
-    const place = findCulprit(value, '$', [])
-    const reason = place === undefined ? (cause as Error).message : `${place.reason} at ${place.path}`
-    throw new ArgumentError('NOT_SERIALIZABLE', `${what} cannot be stored as JSON: ${reason}`, { cause })
+    throw new ArgumentError(
+      'NOT_SERIALIZABLE',
+      `${what} cannot be stored as JSON: ${explain(value, cause)}`,
+      {
+        cause,
+      },
+    )
   }
 }
 
@@ -19,25 +23,55 @@ interface Culprit {
   reason: string
 }
 
+/** Deeper than this, the place is of no use to anybody. */
+const MAX_DEPTH = 1000
+
+function explain(value: unknown, cause: unknown): string {
+  const place = findCulprit(value, '$', [])
+  if (place !== undefined) return `${place.reason} at ${place.path}`
+  const isRangeError = (cause as { name?: unknown } | null)?.name === 'RangeError'
+  return isRangeError ? 'it is nested too deeply' : describe(cause)
+}
+
+/** What was thrown, whatever it is. */
+function describe(thrown: unknown): string {
+  try {
+    return String((thrown as { message?: unknown } | null)?.message ?? thrown)
+  } catch {
+    return 'something that has no text was thrown'
+  }
+}
+
 function findCulprit(value: unknown, path: string, ancestors: object[]): Culprit | undefined {
   if (typeof value === 'bigint') return { path, reason: 'a BigInt' }
   if (typeof value !== 'object' || value === null) return undefined
   if (ancestors.includes(value)) return { path, reason: 'a reference to one of its own parents' }
+  if (ancestors.length >= MAX_DEPTH) return undefined
   const within = [...ancestors, value]
-  const { toJSON } = value as { toJSON?: unknown }
-  if (typeof toJSON === 'function') {
-    try {
+  try {
+    const { toJSON } = value as { toJSON?: unknown }
+    if (typeof toJSON === 'function') {
       return findCulprit((value as { toJSON(): unknown }).toJSON(), path, within)
-    } catch (error) {
-      return { path, reason: `toJSON() threw ${String(error)}` }
     }
-  }
-  for (const key of Object.keys(value)) {
-    const step = Array.isArray(value) ? `[${key}]` : memberPath(key)
-    const found = findCulprit((value as Record<string, unknown>)[key], path + step, within)
-    if (found !== undefined) return found
+    for (const key of Object.keys(value)) {
+      const step = Array.isArray(value) ? `[${key}]` : memberPath(key)
+      const found = findMember(value, key, path + step, within)
+      if (found !== undefined) return found
+    }
+  } catch (thrown) {
+    return { path, reason: `reading threw ${describe(thrown)}` }
   }
   return undefined
+}
+
+function findMember(parent: object, key: string, path: string, ancestors: object[]): Culprit | undefined {
+  let member: unknown
+  try {
+    member = (parent as Record<string, unknown>)[key]
+  } catch (thrown) {
+    return { path, reason: `reading threw ${describe(thrown)}` }
+  }
+  return findCulprit(member, path, ancestors)
 }
 
 function memberPath(key: string): string {

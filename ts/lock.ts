@@ -69,7 +69,9 @@ export class Locks {
         warn(`The lock ${JSON.stringify(key)} expired before its function ended`)
       }
     } catch (error) {
-      warn(`The lock ${JSON.stringify(key)} was not released and stays until it expires: ${String(error)}`)
+      warn(
+        `The lock ${JSON.stringify(key)} may not be released, and then stays until it expires: ${String(error)}`,
+      )
     }
   }
 }

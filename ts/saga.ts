@@ -1,3 +1,5 @@
+import { types } from 'node:util'
+
 import { type Connection, nativeOf } from './connection.js'
 import { ArgumentError } from './errors.js'
 import { corrupt, fromJson, toJson } from './json.js'
@@ -70,9 +72,10 @@ export function sagaIdOf(state: LooseState): unknown {
   return state.metadata?.sagaId ?? state.id
 }
 
-function toDate(name: string, value: Date | string | number): Date {
-  const date = value instanceof Date ? value : new Date(value)
-  if (Number.isNaN(date.getTime())) {
+function toDate(name: string, value: unknown): Date {
+  const isDate = typeof value === 'string' || typeof value === 'number' || types.isDate(value)
+  const date = new Date(isDate ? value : Number.NaN)
+  if (Number.isNaN(date.getTime()) || value === '') {
     throw new ArgumentError('INVALID_ARGUMENT', `metadata.${name} must be a date`)
   }
   return date
@@ -80,6 +83,11 @@ function toDate(name: string, value: Date | string | number): Date {
 
 function optionalDate(name: string, value: Date | string | number | null | undefined): Date | null {
   return value === undefined || value === null || value === '' ? null : toDate(name, value)
+}
+
+function checkBoolean(name: string, value: unknown): boolean {
+  if (typeof value === 'boolean') return value
+  throw new ArgumentError('INVALID_ARGUMENT', `metadata.${name} must be a boolean, not ${kindOf(value)}`)
 }
 
 /** The metadata to store: the state's, with what is absent filled in. */
@@ -92,9 +100,9 @@ export function completeMetadata(state: LooseState, sagaId: string, version: num
     ...metadata,
     sagaId,
     version,
-    createdAt: createdAt === undefined ? now : toDate('createdAt', createdAt),
-    updatedAt: updatedAt === undefined ? now : toDate('updatedAt', updatedAt),
-    isCompleted: metadata.isCompleted ?? false,
+    createdAt: createdAt === undefined || createdAt === null ? now : toDate('createdAt', createdAt),
+    updatedAt: updatedAt === undefined || updatedAt === null ? now : toDate('updatedAt', updatedAt),
+    isCompleted: checkBoolean('isCompleted', metadata.isCompleted ?? false),
     archivedAt: optionalDate('archivedAt', archivedAt),
     timeoutExpiresAt: optionalDate('timeoutExpiresAt', timeoutExpiresAt),
   }
@@ -129,6 +137,8 @@ export function stateFromJson<TState>(json: string, key: string): TState {
 
 function revive(name: string, value: unknown, key: string): Date {
   const date = new Date(value as string)
-  if (Number.isNaN(date.getTime())) throw corrupt(`metadata.${name} is not a date`, key)
+  const isText = typeof value === 'string' && value.trim() !== ''
+  if (Number.isNaN(date.getTime()) || !(isText || typeof value === 'number'))
+    throw corrupt(`metadata.${name} is not a date`, key)
   return date
 }

@@ -1,3 +1,5 @@
+import { types } from 'node:util'
+
 import { ConfigError } from './errors.js'
 import type { NativeConfig } from './options.js'
 import { parseTarget } from './redis-url.js'
@@ -32,6 +34,8 @@ function fromString(target: string, options: LooseOptions): NativeConfig {
       `A connection string must be a URL, a path of a socket or host:port; accepted are ${ACCEPTED}`,
     )
   }
+  // A URL can only say that there is TLS; options say how.
+  if (parsed['tls'] === true && typeof options['tls'] === 'object') delete parsed['tls']
   return fromOptions(fill(parsed, options))
 }
 
@@ -47,14 +51,31 @@ function readObject(target: LooseOptions): LooseOptions {
     if (target['isCluster'] === true) return refuseTopology('An ioredis Cluster')
     return target['options'] as LooseOptions
   }
-  if (isNodeRedis(target)) return fromNodeRedis(target['options'] as LooseOptions | undefined)
-  const prototype: unknown = Object.getPrototypeOf(target)
-  const isPlain = prototype === Object.prototype || prototype === null
-  if (!isPlain || typeof target['hgetall'] === 'function' || typeof target['sendCommand'] === 'function') {
+  if (isNodeRedis(target)) return fromNodeRedis(target['options'] as LooseOptions)
+  if (!isPlain(target) || CLIENT_METHODS.some((method) => typeof target[method] === 'function')) {
     return refuse(`An unknown client object cannot be used as a connection target; accepted are ${ACCEPTED}`)
   }
   if ('cluster' in target) return refuseTopology('{ cluster }')
   return target
+}
+
+/** What a client has and options have not; options may well hold functions (`retryStrategy`). */
+const CLIENT_METHODS = [
+  'get',
+  'set',
+  'hget',
+  'hgetall',
+  'hGetAll',
+  'call',
+  'sendCommand',
+  'publish',
+  'duplicate',
+]
+
+/** An object literal, also one of another context (Jest, vm), whose `Object` is another. */
+function isPlain(target: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(target)
+  return prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
 function refuseTopology(what: string): never {
@@ -77,11 +98,16 @@ function isIoredis(target: LooseOptions): boolean {
 /** By shape, as with ioredis. */
 export function isNodeRedis(target: unknown): boolean {
   if (typeof target !== 'object' || target === null) return false
-  const { sendCommand, isOpen } = target as LooseOptions
-  return typeof sendCommand === 'function' && typeof isOpen === 'boolean'
+  const { sendCommand, isOpen, options } = target as LooseOptions
+  // Its clusters, pools and sentinels have no options to read.
+  const isClient = typeof sendCommand === 'function' && typeof isOpen === 'boolean'
+  return isClient && typeof options === 'object' && options !== null
 }
 
-function fromNodeRedis(options: LooseOptions = {}): LooseOptions {
+function fromNodeRedis(options: LooseOptions): LooseOptions {
+  if (options['credentialsProvider'] !== undefined && options['password'] === undefined) {
+    return refuse('The credentialsProvider of a node-redis client cannot be read; give connection options')
+  }
   const socket = (options['socket'] ?? {}) as LooseOptions
   const { ca, cert, key, servername, rejectUnauthorized } = socket
   const tlsOptions = socket['tls'] === true ? { ca, cert, key, servername, rejectUnauthorized } : undefined
@@ -176,7 +202,7 @@ function pem(options: LooseOptions, name: string): string | undefined {
   const parts = Array.isArray(value) ? value : [value]
   const texts = parts.map((part: unknown) => {
     if (typeof part === 'string') return part
-    if (part instanceof Uint8Array) return Buffer.from(part).toString('utf8')
+    if (types.isUint8Array(part)) return Buffer.from(part).toString('utf8')
     return refuse(`The connection option tls.${name} must be PEM, in a string or a Buffer`)
   })
   return texts.join('\n')

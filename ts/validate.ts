@@ -22,6 +22,7 @@ export function checkName(what: string, value: unknown): string {
   if (value === '') return refuse(`${what} must not be empty`)
   // eslint-disable-next-line no-control-regex
   if (/[\u0000-\u001f\u007f-\u009f]/.test(value)) return refuse(`${what} must not contain control characters`)
+  if (/\p{Surrogate}/u.test(value)) return refuse(`${what} must be well-formed Unicode`)
   const bytes = value.length <= MAX_NAME_BYTES / 3 ? 0 : Buffer.byteLength(value)
   if (bytes > MAX_NAME_BYTES)
     return refuse(`${what} must be at most ${MAX_NAME_BYTES} bytes long, not ${bytes}`)

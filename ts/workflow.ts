@@ -1,3 +1,5 @@
+import { types } from 'node:util'
+
 import { type Connection, nativeOf } from './connection.js'
 import { ArgumentError } from './errors.js'
 import { corrupt, fromJson } from './json.js'
@@ -38,6 +40,11 @@ export interface StoredError {
   message: string
   stack?: string
   code?: string
+}
+
+/** Whether a value is an `Error`, of this context or another (Jest, vm). */
+export function isError(value: unknown): boolean {
+  return value instanceof Error || types.isNativeError(value)
 }
 
 /** What of a thrown value is stored. */

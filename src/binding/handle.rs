@@ -2,16 +2,24 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 use crate::connection::config::Config;
 use crate::connection::status::Status;
 use crate::connection::{Backend, Connection};
 use crate::error::{Error, ErrorKind, Result};
+
+/// What calls on a closed handle get.
+pub(crate) fn closed_error() -> Error {
+    Error::new(ErrorKind::Closed, "the connection is closed")
+}
 
 /// Shared by a connection object and the stores opened on it: when one closes, all are closed.
 pub(crate) struct Handle {
     backend: Backend,
     key_prefix: String,
     lease: Mutex<Option<Connection>>,
+    closed: watch::Sender<bool>,
 }
 
 impl Handle {
@@ -21,6 +29,7 @@ impl Handle {
             backend: connection.backend().clone(),
             key_prefix: connection.key_prefix().to_owned(),
             lease: Mutex::new(Some(connection)),
+            closed: watch::Sender::new(false),
         }))
     }
 
@@ -33,7 +42,7 @@ impl Handle {
         if self.lease().is_some() {
             Ok(&self.backend)
         } else {
-            Err(Error::new(ErrorKind::Closed, "the connection is closed"))
+            Err(closed_error())
         }
     }
 
@@ -54,9 +63,15 @@ impl Handle {
         }
     }
 
-    /// Gives the lease back. Idempotent. `true` if the connection itself is closing now.
+    /// Gives the lease back. Idempotent. `true` if that was the connection's last, so that it closes.
     pub(crate) fn close(&self) -> bool {
-        drop(self.lease().take());
-        matches!(&self.backend, Backend::Server(client) if client.is_closing())
+        self.closed.send_replace(true);
+        self.lease().take().is_some_and(Connection::end)
+    }
+
+    /// Resolves when the handle is closed.
+    pub(crate) async fn until_closed(&self) {
+        // An error would mean that the handle itself is gone.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 }

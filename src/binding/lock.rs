@@ -7,7 +7,7 @@ use napi_derive::napi;
 
 use super::arguments::{answer, thrown};
 use super::connection::NativeConnection;
-use super::handle::Handle;
+use super::handle::{Handle, closed_error};
 use crate::error::Result;
 use crate::key::LockKeys;
 use crate::lock::wait::{Patience, acquire};
@@ -49,14 +49,18 @@ impl NativeLocks {
         budget: f64,
         poll: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let (store, handle) = (self.store(), Arc::clone(&self.handle));
         answer(env, async move {
             let ttl = Millis::positive("ttl", ttl)?;
             let patience = Patience {
                 budget: Millis::zero_or_more("the waiting time", budget)?,
                 poll: Millis::positive("the retry delay", poll)?,
             };
-            acquire(&store?, &key, &token, ttl, patience).await.map(Output::Bool)
+            let closed = async {
+                handle.until_closed().await;
+                closed_error()
+            };
+            acquire(&store?, &key, &token, ttl, patience, closed).await.map(Output::Bool)
         })
     }
 

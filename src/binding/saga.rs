@@ -137,6 +137,13 @@ impl NativeSagas {
         answer(env, async move { store?.by_id(&saga_name, &saga_id).await.map(Output::text_or_null) })
     }
 
+    /// Deletes a saga, given its id or else its correlation id. Resolves whether there was one.
+    #[napi(ts_return_type = "Promise<boolean>")]
+    pub fn delete<'env>(&self, env: &'env Env, saga_name: String, id: String) -> napi::Result<Unknown<'env>> {
+        let store = self.store();
+        answer(env, async move { store?.delete(&saga_name, &id).await.map(Output::Bool) })
+    }
+
     /// Deletes a saga by its id. Resolves whether there was one.
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn delete_by_id<'env>(

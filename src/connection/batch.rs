@@ -19,6 +19,8 @@ pub struct Request {
     wire: Vec<u8>,
     repeat: Repeat,
     deadline: Instant,
+    /// Bytes of it may have reached the server on an earlier connection.
+    attempted: bool,
     /// Taken when the outcome is known. A request without one still occupies its place in the pipeline.
     sink: Option<Sink>,
 }
@@ -26,7 +28,7 @@ pub struct Request {
 impl Request {
     /// A request.
     pub fn new(command: Command, deadline: Instant, sink: Sink) -> Self {
-        Self { repeat: command.repeat(), wire: command.into_wire(), deadline, sink: Some(sink) }
+        Self { repeat: command.repeat(), wire: command.into_wire(), deadline, attempted: false, sink: Some(sink) }
     }
 }
 
@@ -177,9 +179,13 @@ impl Batch {
         self.written += bytes as u64;
     }
 
+    /// The server sent something, be it only a part of a reply: it is there.
+    pub fn heard(&mut self) {
+        self.timeouts = 0;
+    }
+
     /// Matches a reply with the oldest request. `None` if its caller gave up, or nobody asked.
     pub fn reply(&mut self, outcome: Result<Reply>) -> Option<Settled> {
-        self.timeouts = 0;
         let sent = self.sent.pop_front()?;
         sent.request.sink.map(|sink| Settled(sink, outcome))
     }
@@ -194,7 +200,7 @@ impl Batch {
         !self.sent.is_empty()
     }
 
-    /// Replies missed in a row. A few of them mean that the connection is dead although nobody closed it.
+    /// How often in a row replies were missed while nothing at all was heard. A few of them mean that the connection is dead although nobody closed it.
     pub fn timeouts_in_a_row(&self) -> u32 {
         self.timeouts
     }
@@ -211,7 +217,9 @@ impl Batch {
         let mut settled = Vec::new();
         for Sent { mut request, start } in std::mem::take(&mut self.sent).into_iter().rev() {
             let Some(sink) = request.sink.take() else { continue };
-            if start >= written || request.repeat != Repeat::Never {
+            let untouched = start >= written && !request.attempted;
+            if untouched || request.repeat != Repeat::Never {
+                request.attempted = !untouched;
                 request.sink = Some(sink);
                 self.pending_bytes += request.wire.len();
                 self.pending.push_front(request);
@@ -236,7 +244,11 @@ impl Batch {
         let settled = std::mem::take(&mut self.pending);
         settled
             .into_iter()
-            .filter_map(|mut request| Some(Settled(request.sink.take()?, Err(error.clone()))))
+            .filter_map(|mut request| {
+                let sink = request.sink.take()?;
+                let error = if request.attempted { no_reply(request.repeat) } else { error.clone() };
+                Some(Settled(sink, Err(error)))
+            })
             .collect()
     }
 
@@ -252,6 +264,7 @@ impl Batch {
         }
         let mut settled = Vec::new();
         let mut earliest: Option<Instant> = None;
+        let mut unanswered = false;
         let mut keep = |deadline: Instant| {
             earliest = Some(earliest.map_or(deadline, |known| known.min(deadline)));
         };
@@ -259,10 +272,12 @@ impl Batch {
             if request.sink.is_some() && request.deadline > now {
                 keep(request.deadline);
             } else if let Some(sink) = request.sink.take() {
-                self.timeouts += 1;
+                unanswered = true;
                 settled.push(Settled(sink, Err(no_reply(request.repeat))));
             }
         }
+        // However many were waiting: they were waiting for the same thing.
+        self.timeouts += u32::from(unanswered);
         let reason = match &self.gate {
             Gate::Open => "the server does not take commands fast enough",
             Gate::Waiting(reason) | Gate::Refusing(reason) => reason.message(),
@@ -275,7 +290,12 @@ impl Batch {
             }
             self.pending_bytes -= request.wire.len();
             if let Some(sink) = request.sink.take() {
-                settled.push(Settled(sink, Err(Error::new(ErrorKind::Unavailable, unavailable.clone()))));
+                let error = if request.attempted {
+                    no_reply(request.repeat)
+                } else {
+                    Error::new(ErrorKind::Unavailable, unavailable.clone())
+                };
+                settled.push(Settled(sink, Err(error)));
             }
             false
         });
@@ -429,6 +449,51 @@ mod tests {
         assert!(batch.reply(Ok(Reply::Int(2))).is_none());
         deliver(batch.reply(Ok(Reply::Int(3))));
         assert_eq!(next.try_recv().unwrap().unwrap(), Reply::Int(3));
+    }
+
+    #[test]
+    fn what_was_sent_once_is_never_said_to_be_unsent() {
+        let (mut batch, start) = open();
+        let write = push(&mut batch, Command::new("HSET").arg("a").repeatable(), start);
+        let read = push(&mut batch, Command::new("GET").arg("a").reads(), start);
+        let mut buffer = BytesMut::new();
+        batch.fill(&mut buffer);
+        batch.wrote(buffer.len());
+        deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+        // Filled again, but not written before that connection is lost too.
+        batch.open();
+        batch.fill(&mut BytesMut::new());
+        deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+        deliver(batch.expire(start + Duration::from_secs(6)));
+        assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
+        assert_eq!(kind(&read), ErrorKind::Timeout);
+
+        let (mut batch, start) = open();
+        let write = push(&mut batch, Command::new("HSET").arg("a").repeatable(), start);
+        batch.fill(&mut BytesMut::new());
+        batch.wrote(1);
+        deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+        deliver(batch.refuse(Error::new(ErrorKind::Closed, "closed")));
+        assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
+    }
+
+    #[test]
+    fn only_silence_counts_as_a_dead_server() {
+        let (mut batch, start) = open();
+        for millis in 1..=3 {
+            for _ in 0..2 {
+                let (request, _outcome) = request(Command::new("GET").reads(), millis, start);
+                assert!(batch.push(request).is_ok());
+            }
+        }
+        batch.fill(&mut BytesMut::new());
+        for millis in 1..=2 {
+            batch.expire(start + Duration::from_millis(millis)).clear();
+        }
+        assert_eq!(batch.timeouts_in_a_row(), 2);
+        batch.heard();
+        batch.expire(start + Duration::from_millis(3)).clear();
+        assert_eq!(batch.timeouts_in_a_row(), 1);
     }
 
     #[test]

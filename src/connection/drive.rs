@@ -72,6 +72,7 @@ impl Driver<'_> {
             match ready!(poll_read_buf(stream, context, &mut self.session.input)) {
                 Ok(0) => return Poll::Ready(lost("ECONNRESET the server closed the connection")),
                 Ok(_) => {
+                    self.client.batch().heard();
                     if let Err(reason) = self.take_replies() {
                         return Poll::Ready(reason);
                     }

@@ -43,6 +43,7 @@ pub enum Backend {
 pub struct Connection {
     backend: Backend,
     key_prefix: String,
+    ended: bool,
 }
 
 /// Connections, and how many leases each has.
@@ -74,7 +75,7 @@ impl Connection {
                 Backend::Server(Arc::clone(client))
             }
         };
-        Ok(Self { backend, key_prefix })
+        Ok(Self { backend, key_prefix, ended: false })
     }
 
     /// What is behind it.
@@ -88,17 +89,33 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Ends this lease. `true` if it was the last, so that the connection closes.
+    pub fn end(mut self) -> bool {
+        self.give_back()
+    }
+
+    fn give_back(&mut self) -> bool {
+        let Backend::Server(client) = &self.backend else { return false };
+        if std::mem::replace(&mut self.ended, true) {
+            return false;
+        }
+        let mut in_use = in_use();
+        let Some(connections) = in_use.as_mut() else { return false };
+        let Some((_, leases)) = connections.get_mut(client.config()) else { return false };
+        *leases -= 1;
+        if *leases > 0 {
+            return false;
+        }
+        // Under the lock, so that nobody shares a connection that is about to close.
+        connections.remove(client.config());
+        client.close();
+        true
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
-        let Backend::Server(client) = &self.backend else { return };
-        let mut in_use = in_use();
-        let Some(connections) = in_use.as_mut() else { return };
-        let Some((_, leases)) = connections.get_mut(client.config()) else { return };
-        *leases -= 1;
-        if *leases == 0 {
-            // Under the lock, so that nobody shares a connection that is about to close.
-            connections.remove(client.config());
-            client.close();
-        }
+        self.give_back();
     }
 }

@@ -113,8 +113,22 @@ impl Client {
         Call { client: self, deadline: Instant::now() + self.config.call_timeout() }
     }
 
-    /// Stops accepting commands; those accepted have [`CLOSE_TIMEOUT`] to finish.
-    pub fn close(&self) {
+    /// Proves that the server answers. That it does not allow PING is an answer.
+    pub async fn ping(&self) -> Result<()> {
+        match self.call().command(Command::new("PING").reads()).await {
+            Err(error) if error.kind() != ErrorKind::NoPermission => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops accepting commands; those accepted before, on whatever thread, have [`CLOSE_TIMEOUT`] to finish.
+    pub fn close(self: &Arc<Self>) {
+        let client = Arc::clone(self);
+        // Behind the calls that were submitted before. Without an I/O thread there is nothing to close.
+        let _ = io_thread::submit(io_thread::Work::Step(Box::new(move || client.close_now())));
+    }
+
+    fn close_now(&self) {
         if !self.closing.send_replace(true) {
             let mut batch = self.batch();
             batch.finish(closed_error());
@@ -149,7 +163,7 @@ impl Client {
     pub async fn subscribe(self: &Arc<Self>, channel: &str) -> Result<Subscription> {
         // Which connection carries subscriptions is known once one has been up.
         if self.status.get() != Status::Ready {
-            self.call().command(Command::new("PING").reads()).await?;
+            self.ping().await?;
         }
         let speaker = self.subscriber()?;
         let deserted = Arc::downgrade(&speaker);

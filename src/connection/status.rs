@@ -86,9 +86,13 @@ impl StatusBoard {
         }
     }
 
-    /// Adds a watcher; the number removes it.
+    /// Adds a watcher; the number removes it. If the first attempt to connect is over already, the watcher is told
+    /// at once what came of it.
     pub fn watch(&self, watcher: Watcher) -> u64 {
         let mut state = self.state();
+        if state.status != Status::Connecting {
+            watcher(state.status, None);
+        }
         let id = state.next_watcher;
         state.next_watcher += 1;
         state.watchers.push((id, watcher));

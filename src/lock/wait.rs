@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Attempt, LockStore};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::io_thread;
-use crate::time::Millis;
+use crate::time::{Millis, since_boot};
 
 /// How long to wait for a lock.
 #[derive(Debug, Clone, Copy)]
@@ -22,24 +23,55 @@ pub struct Patience {
 
 /// How much later than its TTL a lock is tried again, since the server counts whole milliseconds.
 const EXPIRY_MARGIN: Duration = Duration::from_millis(1);
+/// How long to wait between two attempts to free a lock that nobody knows of.
+const ORPHAN_RETRY: Duration = Duration::from_millis(500);
 
-/// Acquires the lock within the budget. `false` if somebody else held it all the time.
+/// Acquires the lock within the budget. `false` if somebody else held it all the time. If `closed` resolves first,
+/// its error is the answer, and the lock is not kept.
 pub async fn acquire(
     store: &Arc<dyn LockStore>,
     key: &str,
     token: &str,
     ttl: Millis,
     patience: Patience,
+    closed: impl Future<Output = Error>,
 ) -> Result<bool> {
-    let outcome = attempt_until(store, key, token, ttl, patience).await;
+    let outcome = tokio::select! {
+        biased;
+        outcome = attempt_until(store, key, token, ttl, patience) => outcome,
+        error = closed => Err(error),
+    };
     if let Err(error) = &outcome
-        && matches!(error.kind(), ErrorKind::Timeout | ErrorKind::OutcomeUnknown)
+        && matches!(error.kind(), ErrorKind::Timeout | ErrorKind::OutcomeUnknown | ErrorKind::Closed)
     {
-        // The lock may have been granted to nobody; its TTL must not keep everyone else out.
-        let (store, key, token) = (Arc::clone(store), key.to_owned(), token.to_owned());
-        io_thread::spawn(async move { drop(store.release(&key, &token).await) })?;
+        free_orphan(Arc::clone(store), key.to_owned(), token.to_owned(), ttl)?;
     }
     outcome
+}
+
+/// The lock may have been granted to nobody; its TTL must not keep everyone else out. Tried until the server says
+/// one thing or the other, or the lock has expired by itself.
+fn free_orphan(store: Arc<dyn LockStore>, key: String, token: String, ttl: Millis) -> Result<()> {
+    io_thread::spawn(async move {
+        let expired_at = Instant::now() + Duration::from(ttl);
+        while Instant::now() < expired_at {
+            match store.release(&key, &token).await {
+                Err(error) if error.kind().retryable() => sleep(ORPHAN_RETRY).await,
+                _ => return,
+            }
+        }
+    })
+}
+
+/// One attempt. A grant that took longer to arrive than it lasts is none: somebody else may hold the lock by now.
+async fn attempt(store: &Arc<dyn LockStore>, key: &str, token: &str, ttl: Millis) -> Result<Attempt> {
+    let sent_at = since_boot();
+    let attempt = store.try_acquire(key, token, ttl).await?;
+    if attempt == Attempt::Granted && since_boot().get() - sent_at.get() >= ttl.get() {
+        store.release(key, token).await?;
+        return Ok(Attempt::Held { ttl_left: Some(Millis::new(0)) });
+    }
+    Ok(attempt)
 }
 
 async fn attempt_until(
@@ -50,33 +82,43 @@ async fn attempt_until(
     patience: Patience,
 ) -> Result<bool> {
     let give_up_at = Instant::now() + Duration::from(patience.budget);
-    if store.try_acquire(key, token, ttl).await? == Attempt::Granted {
-        return Ok(true);
-    }
-    if patience.budget.get() == 0 {
-        return Ok(false);
-    }
-    // Without the right to subscribe we can still poll.
-    let mut watch = store.watch(key).await.ok();
-    loop {
-        // Once more, for a release between the attempt and the subscription, and after every wake-up.
-        let ttl_left = match store.try_acquire(key, token, ttl).await? {
-            Attempt::Granted => return Ok(true),
-            Attempt::Held { ttl_left } => ttl_left,
-        };
-        let now = Instant::now();
-        if now >= give_up_at {
-            return Ok(false);
+    let mut ttl_left = match attempt(store, key, token, ttl).await? {
+        Attempt::Granted => return Ok(true),
+        Attempt::Held { ttl_left } => ttl_left,
+    };
+    let wake = Notify::new();
+    let waiting = async {
+        while Instant::now() < give_up_at {
+            let mut pause = Duration::from(patience.poll).min(give_up_at - Instant::now());
+            if let Some(ttl_left) = ttl_left {
+                pause = pause.min(Duration::from(ttl_left) + EXPIRY_MARGIN);
+            }
+            drop(timeout(pause, wake.notified()).await);
+            ttl_left = match attempt(store, key, token, ttl).await? {
+                Attempt::Granted => return Ok(true),
+                Attempt::Held { ttl_left } => ttl_left,
+            };
         }
-        let mut pause = Duration::from(patience.poll).min(give_up_at - now);
-        if let Some(ttl_left) = ttl_left {
-            pause = pause.min(Duration::from(ttl_left) + EXPIRY_MARGIN);
-        }
-        match &mut watch {
-            Some(watch) => drop(timeout(pause, watch.released()).await),
-            None => sleep(pause).await,
+        Ok(false)
+    };
+    tokio::select! {
+        biased;
+        outcome = waiting => outcome,
+        () = wake_on_release(store, key, &wake) => Ok(false),
+    }
+}
+
+/// Notifies of every release, for ever. Beside the waiting and not before it: a subscription may take its time, or
+/// not be allowed at all, and polling goes on.
+async fn wake_on_release(store: &Arc<dyn LockStore>, key: &str, wake: &Notify) {
+    if let Ok(mut watch) = store.watch(key).await {
+        loop {
+            // At first for a release between the attempt and the subscription.
+            wake.notify_one();
+            watch.released().await;
         }
     }
+    std::future::pending().await
 }
 
 #[cfg(test)]
@@ -92,6 +134,10 @@ mod tests {
     const TTL: Millis = Millis::new(30_000);
     const PATIENCE: Patience = Patience { budget: Millis::new(5_000), poll: Millis::new(100) };
 
+    async fn acquire(store: &Arc<dyn LockStore>, key: &str, token: &str, ttl: Millis, patience: Patience) -> Result<bool> {
+        super::acquire(store, key, token, ttl, patience, std::future::pending()).await
+    }
+
     fn store(engine: &Arc<Engine>) -> Arc<dyn LockStore> {
         crate::lock::open(&Backend::Memory(Arc::clone(engine)), LockKeys::new("", "l:").unwrap())
     }
@@ -106,6 +152,20 @@ mod tests {
         let patience = Patience { budget: Millis::new(0), ..PATIENCE };
         assert!(!acquire(&store, "k", "b", TTL, patience).await.unwrap());
         assert_eq!(started.elapsed(), Duration::from_millis(5_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_ends_the_wait() {
+        let store = store(&Engine::new());
+        assert!(acquire(&store, "k", "a", TTL, PATIENCE).await.unwrap());
+        let started = Instant::now();
+        let closed = async {
+            sleep(Duration::from_millis(30)).await;
+            Error::new(ErrorKind::Closed, "closed")
+        };
+        let outcome = super::acquire(&store, "k", "b", TTL, PATIENCE, closed).await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(started.elapsed(), Duration::from_millis(30));
     }
 
     #[tokio::test(start_paused = true)]

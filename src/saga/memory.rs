@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Envelope, Expect, SagaStore, Write, Written, no_correlation_id};
+use super::{
+    CorrelationIds, Envelope, Expect, SagaStore, Write, Written, correlation_id_of, no_correlation_id,
+};
 use crate::error::Result;
 use crate::key::SagaKeys;
 use crate::memory::{Database, Engine};
@@ -13,16 +15,17 @@ use crate::memory::{Database, Engine};
 pub struct MemorySagas {
     engine: Arc<Engine>,
     keys: SagaKeys,
+    correlation_ids: CorrelationIds,
 }
 
 impl MemorySagas {
     /// Sagas with these keys.
     pub fn new(engine: Arc<Engine>, keys: SagaKeys) -> Self {
-        Self { engine, keys }
+        Self { engine, keys, correlation_ids: CorrelationIds::new() }
     }
 
-    fn correlation_id(db: &mut Database, index: &str) -> Result<Option<String>> {
-        Ok(db.get(index)?.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+    fn correlation_id(&self, db: &mut Database, saga_name: &str, index: &str) -> Result<Option<String>> {
+        db.get(index)?.map(|stored| correlation_id_of(&self.keys, saga_name, index, stored)).transpose()
     }
 
     /// The state that an index leads to, if it is of that saga: its key and bytes.
@@ -33,7 +36,7 @@ impl MemorySagas {
         saga_id: &str,
     ) -> Result<Option<(String, Vec<u8>)>> {
         let index = self.keys.index(saga_name, saga_id)?;
-        let Some(correlation_id) = Self::correlation_id(db, &index)? else { return Ok(None) };
+        let Some(correlation_id) = self.correlation_id(db, saga_name, &index)? else { return Ok(None) };
         let state = self.keys.state(saga_name, &correlation_id)?;
         let Some(stored) = db.get(&state)?.map(<[u8]>::to_vec) else { return Ok(None) };
         let found = Envelope::read(&stored, &state)?.is_of(saga_id);
@@ -50,8 +53,9 @@ impl SagaStore for MemorySagas {
     async fn write(&self, write: Write) -> Result<Written> {
         let index = self.keys.index(&write.saga_name, &write.saga_id)?;
         self.engine.atomically(|db| {
-            let indexed = Self::correlation_id(db, &index)?;
-            let Some(correlation_id) = write.correlation_id.clone().or_else(|| indexed.clone()) else {
+            let indexed = self.correlation_id(db, &write.saga_name, &index)?;
+            let known = write.correlation_id.clone().or_else(|| indexed.clone());
+            let Some(correlation_id) = known.or_else(|| self.correlation_ids.recall(&index)) else {
                 return match write.expect {
                     Expect::Version(_) => Ok(Written::Missing),
                     _ => Err(no_correlation_id(&write.saga_id)),
@@ -61,6 +65,7 @@ impl SagaStore for MemorySagas {
             let store = |db: &mut Database, json: &[u8]| {
                 db.set(&state, json.to_vec(), write.ttl);
                 db.set(&index, correlation_id.as_bytes().to_vec(), write.ttl);
+                self.correlation_ids.remember(&index, &correlation_id);
             };
             let exists_or_missing = match write.expect {
                 Expect::Version(_) => Written::Missing,
@@ -99,8 +104,11 @@ impl SagaStore for MemorySagas {
         let state = self.keys.state(saga_name, correlation_id)?;
         self.engine.atomically(|db| {
             let stored = db.get(&state)?.map(<[u8]>::to_vec);
-            if let Some(json) = &stored {
-                Envelope::read(json, &state)?;
+            if let Some(json) = &stored
+                && let Some(saga_id) = Envelope::read(json, &state)?.saga_id()
+                && let Ok(index) = self.keys.index(saga_name, saga_id)
+            {
+                self.correlation_ids.remember(&index, correlation_id);
             }
             Ok(stored)
         })
@@ -108,6 +116,10 @@ impl SagaStore for MemorySagas {
 
     async fn by_id(&self, saga_name: &str, saga_id: &str) -> Result<Option<Vec<u8>>> {
         self.engine.atomically(|db| Ok(self.indexed(db, saga_name, saga_id)?.map(|(_, stored)| stored)))
+    }
+
+    async fn delete(&self, saga_name: &str, id: &str) -> Result<bool> {
+        Ok(self.delete_by_id(saga_name, id).await? || self.delete_by_correlation_id(saga_name, id).await?)
     }
 
     async fn delete_by_id(&self, saga_name: &str, saga_id: &str) -> Result<bool> {
@@ -125,7 +137,7 @@ impl SagaStore for MemorySagas {
             let Some(stored) = db.get(&state)?.map(<[u8]>::to_vec) else { return Ok(false) };
             if let Some(saga_id) = Envelope::read(&stored, &state)?.saga_id() {
                 let index = self.keys.index(saga_name, saga_id)?;
-                if Self::correlation_id(db, &index)?.as_deref() == Some(correlation_id) {
+                if db.get(&index)? == Some(correlation_id.as_bytes()) {
                     db.delete(&index);
                 }
             }

@@ -6,10 +6,14 @@
 //! readers verify what an index says.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use lru::LruCache;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 pub mod memory;
 pub mod redis;
@@ -82,6 +86,9 @@ pub trait SagaStore: Send + Sync {
     /// The state of a saga id.
     async fn by_id(&self, saga_name: &str, saga_id: &str) -> Result<Option<Vec<u8>>>;
 
+    /// Deletes a saga, given its id or else its correlation id. `false` if there is neither.
+    async fn delete(&self, saga_name: &str, id: &str) -> Result<bool>;
+
     /// Deletes state and index of a saga id. `false` if there is no such saga.
     async fn delete_by_id(&self, saga_name: &str, saga_id: &str) -> Result<bool>;
 
@@ -98,19 +105,56 @@ pub fn open(backend: &Backend, keys: SagaKeys) -> Arc<dyn SagaStore> {
 }
 
 /// The part of a stored state that the store itself looks at.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 struct Envelope<'json> {
-    #[serde(borrow, default)]
     metadata: Option<Metadata<'json>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 struct Metadata<'json> {
-    #[serde(rename = "sagaId", borrow, default)]
     saga_id: Option<Cow<'json, str>>,
-    #[serde(default)]
     version: Option<f64>,
 }
+
+/// A field name. As bytes, since names that nobody asks for may hold what is no Unicode, such as a lone surrogate.
+#[derive(Deserialize)]
+struct Name<'json>(#[serde(borrow, with = "serde_bytes")] Cow<'json, [u8]>);
+
+/// Reads an object field by field; anything else, a list for instance, is refused.
+macro_rules! deserialize_object {
+    ($type:ident { $($name:literal => $field:ident),+ }) => {
+        impl<'de> Deserialize<'de> for $type<'de> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+                struct Fields;
+                impl<'de> Visitor<'de> for Fields {
+                    type Value = $type<'de>;
+
+                    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        formatter.write_str("an object")
+                    }
+
+                    fn visit_map<M: MapAccess<'de>>(
+                        self,
+                        mut map: M,
+                    ) -> std::result::Result<Self::Value, M::Error> {
+                        let mut object = $type::default();
+                        while let Some(Name(name)) = map.next_key()? {
+                            match &*name {
+                                $($name => object.$field = map.next_value()?,)+
+                                _ => drop(map.next_value::<IgnoredAny>()?),
+                            }
+                        }
+                        Ok(object)
+                    }
+                }
+                deserializer.deserialize_map(Fields)
+            }
+        }
+    };
+}
+
+deserialize_object!(Envelope { b"metadata" => metadata });
+deserialize_object!(Metadata { b"sagaId" => saga_id, b"version" => version });
 
 impl<'json> Envelope<'json> {
     /// Reads a stored state, or says that its bytes are not one.
@@ -133,12 +177,53 @@ impl<'json> Envelope<'json> {
     }
 }
 
+/// Correlation ids by index key, so that an update by saga id needs no look-up first, and works where the index was
+/// evicted. Hints: whoever uses one verifies it.
+struct CorrelationIds(Mutex<LruCache<String, String>>);
+
+const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
+
+impl CorrelationIds {
+    fn new() -> Self {
+        Self(Mutex::new(LruCache::new(REMEMBERED)))
+    }
+
+    fn known(&self) -> MutexGuard<'_, LruCache<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, index: &str, correlation_id: &str) {
+        let mut known = self.known();
+        if known.get(index).is_none_or(|known| known != correlation_id) {
+            known.put(index.to_owned(), correlation_id.to_owned());
+        }
+    }
+
+    fn recall(&self, index: &str) -> Option<String> {
+        self.known().get(index).cloned()
+    }
+
+    fn forget(&self, index: &str) {
+        self.known().pop(index);
+    }
+}
+
+/// The correlation id that an index holds. An index that holds something else is corrupt.
+fn correlation_id_of(keys: &SagaKeys, saga_name: &str, index: &str, stored: &[u8]) -> Result<String> {
+    let id = std::str::from_utf8(stored).ok().filter(|id| keys.state(saga_name, id).is_ok());
+    id.map(str::to_owned).ok_or_else(|| {
+        let shown = String::from_utf8_lossy(&stored[..stored.len().min(SHOWN_BYTES)]);
+        let text = format!("the index entry {index:?} holds no correlation id: {shown:?}");
+        Error::new(ErrorKind::CorruptEntry, text).about(index)
+    })
+}
+
 /// How much of a corrupt entry an error shows.
 const SHOWN_BYTES: usize = 64;
 
 fn corrupt(bytes: &[u8], key: &str) -> Error {
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES)]);
-    Error::new(ErrorKind::CorruptEntry, format!("the saga stored under {key:?} is not valid JSON: {shown:?}"))
+    Error::new(ErrorKind::CorruptEntry, format!("the entry {key:?} is no saga as JSON: {shown:?}"))
         .about(key)
 }
 
@@ -156,7 +241,7 @@ mod tests {
     #[test]
     fn the_envelope_is_read_whatever_else_the_state_holds() {
         let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
-        let json = format!(r#"{{"lone":"\ud800","deep":{deep},"metadata":{{"version":3,"sagaId":"ü\n"}}}}"#);
+        let json = format!(r#"{{"lone":"\ud800","\udc00":1,"deep":{deep},"metadata":{{"version":3,"sagaId":"ü\n"}}}}"#);
         let envelope = Envelope::read(json.as_bytes(), "k").unwrap();
         assert_eq!(envelope.version(), 3.0);
         assert!(envelope.is_of("ü\n") && !envelope.is_of("x"));
@@ -168,6 +253,13 @@ mod tests {
             let envelope = Envelope::read(json.as_bytes(), "k").unwrap();
             assert_eq!(envelope.version(), 0.0);
             assert!(envelope.is_of("x"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_state_is_refused() {
+        for json in ["[]", "7", "null", r#"{"metadata":[]}"#, r#"{"metadata":{"version":"3"}}"#, r#"{"metadata":{"sagaId":7}}"#] {
+            assert!(Envelope::read(json.as_bytes(), "k").is_err(), "{json}");
         }
     }
 

@@ -1,12 +1,12 @@
 //! Sagas on a Redis server: one script a write, no WATCH.
 
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use lru::LruCache;
 
-use super::{Envelope, Expect, SagaStore, Write, Written, no_correlation_id};
+use super::{
+    CorrelationIds, Envelope, Expect, SagaStore, Write, Written, correlation_id_of, no_correlation_id,
+};
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
 use crate::connection::single::{Call, Client};
@@ -17,8 +17,6 @@ use crate::script::{OnLostReply, Script};
 static WRITE: Script = Script::new(include_str!("lua/write_saga.lua"));
 static REPLACE: Script = Script::new(include_str!("lua/replace_saga.lua"));
 
-/// Correlation ids remembered, so that an update by saga id needs no look-up first.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 /// How often a deletion reads again because the state changed under it.
 const DELETE_ATTEMPTS: usize = 16;
 
@@ -26,29 +24,13 @@ const DELETE_ATTEMPTS: usize = 16;
 pub struct RedisSagas {
     client: Arc<Client>,
     keys: SagaKeys,
-    /// Index key to correlation id. A hint: the script verifies it.
-    correlation_ids: Mutex<LruCache<String, String>>,
+    correlation_ids: CorrelationIds,
 }
 
 impl RedisSagas {
     /// Sagas with these keys.
     pub fn new(client: Arc<Client>, keys: SagaKeys) -> Self {
-        Self { client, keys, correlation_ids: Mutex::new(LruCache::new(REMEMBERED)) }
-    }
-
-    fn remember(&self, index: &str, correlation_id: &str) {
-        let mut known = self.correlation_ids.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(index).is_none_or(|known| known != correlation_id) {
-            known.put(index.to_owned(), correlation_id.to_owned());
-        }
-    }
-
-    fn recall(&self, index: &str) -> Option<String> {
-        self.correlation_ids.lock().unwrap_or_else(PoisonError::into_inner).get(index).cloned()
-    }
-
-    fn forget(&self, index: &str) {
-        self.correlation_ids.lock().unwrap_or_else(PoisonError::into_inner).pop(index);
+        Self { client, keys, correlation_ids: CorrelationIds::new() }
     }
 
     async fn get(&self, call: Call<'_>, key: &str) -> Result<Option<Vec<u8>>> {
@@ -58,9 +40,9 @@ impl RedisSagas {
             .map_err(|error| error.about(key))
     }
 
-    async fn look_up(&self, call: Call<'_>, index: &str) -> Result<Option<String>> {
-        let correlation_id = self.get(call, index).await?;
-        Ok(correlation_id.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    async fn look_up(&self, call: Call<'_>, saga_name: &str, index: &str) -> Result<Option<String>> {
+        let Some(stored) = self.get(call, index).await? else { return Ok(None) };
+        correlation_id_of(&self.keys, saga_name, index, &stored).map(Some)
     }
 
     /// One attempt under a known correlation id. `outdated` names an index that may be overwritten.
@@ -161,8 +143,13 @@ impl RedisSagas {
     }
 
     /// Deletes the saga stored under a correlation id, if it is the one that is meant.
-    async fn delete(&self, saga_name: &str, correlation_id: &str, wanted_id: Option<&str>) -> Result<bool> {
-        let call = self.client.call();
+    async fn delete_stored(
+        &self,
+        call: Call<'_>,
+        saga_name: &str,
+        correlation_id: &str,
+        wanted_id: Option<&str>,
+    ) -> Result<bool> {
         let state = self.keys.state(saga_name, correlation_id)?;
         for _ in 0..DELETE_ATTEMPTS {
             let Some(stored) = self.get(call, &state).await? else { return Ok(false) };
@@ -175,7 +162,7 @@ impl RedisSagas {
                 (None, None) => correlation_id,
             };
             let index = self.keys.index(saga_name, saga_id)?;
-            self.forget(&index);
+            self.correlation_ids.forget(&index);
             if self.replace(call, [&state, &index], &stored, correlation_id, b"", None).await? {
                 return Ok(true);
             }
@@ -190,19 +177,27 @@ impl RedisSagas {
     }
 }
 
+impl RedisSagas {
+    async fn delete_indexed(&self, call: Call<'_>, saga_name: &str, saga_id: &str) -> Result<bool> {
+        let index = self.keys.index(saga_name, saga_id)?;
+        let Some(correlation_id) = self.look_up(call, saga_name, &index).await? else { return Ok(false) };
+        self.delete_stored(call, saga_name, &correlation_id, Some(saga_id)).await
+    }
+}
+
 #[async_trait]
 impl SagaStore for RedisSagas {
     async fn ping(&self) -> Result<()> {
-        self.client.call().command(Command::new("PING").reads()).await.map(drop)
+        self.client.ping().await
     }
 
     async fn write(&self, write: Write) -> Result<Written> {
         let call = self.client.call();
         let index = self.keys.index(&write.saga_name, &write.saga_id)?;
-        let known = write.correlation_id.clone().or_else(|| self.recall(&index));
+        let known = write.correlation_id.clone().or_else(|| self.correlation_ids.recall(&index));
         let mut correlation_id = match known {
             Some(known) => known,
-            None => match (self.look_up(call, &index).await?, write.expect) {
+            None => match (self.look_up(call, &write.saga_name, &index).await?, write.expect) {
                 (Some(found), _) => found,
                 (None, Expect::Version(_)) => return Ok(Written::Missing),
                 (None, _) => return Err(no_correlation_id(&write.saga_id)),
@@ -228,14 +223,14 @@ impl SagaStore for RedisSagas {
                     None => continue,
                 },
                 b"indexed" => {
-                    let indexed = String::from_utf8_lossy(&detail).into_owned();
+                    let indexed = correlation_id_of(&self.keys, &write.saga_name, &index, &detail)?;
                     if !self.index_holds(call, &write, &indexed).await? {
                         // Its state expired or was evicted before it.
                         outdated = indexed;
                         continue;
                     }
                     if write.correlation_id.is_some() {
-                        self.remember(&index, &indexed);
+                        self.correlation_ids.remember(&index, &indexed);
                         return Ok(match write.expect {
                             Expect::Version(_) => Written::Missing,
                             _ => Written::Exists,
@@ -251,8 +246,8 @@ impl SagaStore for RedisSagas {
                 }
             };
             match written {
-                Written::Updated | Written::Inserted => self.remember(&index, &correlation_id),
-                Written::Missing => self.forget(&index),
+                Written::Updated | Written::Inserted => self.correlation_ids.remember(&index, &correlation_id),
+                Written::Missing => self.correlation_ids.forget(&index),
                 Written::Exists | Written::Conflict { .. } => {}
             }
             return Ok(written);
@@ -266,7 +261,7 @@ impl SagaStore for RedisSagas {
             && let Some(saga_id) = Envelope::read(json, &state)?.saga_id()
             && let Ok(index) = self.keys.index(saga_name, saga_id)
         {
-            self.remember(&index, correlation_id);
+            self.correlation_ids.remember(&index, correlation_id);
         }
         Ok(stored)
     }
@@ -274,23 +269,27 @@ impl SagaStore for RedisSagas {
     async fn by_id(&self, saga_name: &str, saga_id: &str) -> Result<Option<Vec<u8>>> {
         let call = self.client.call();
         let index = self.keys.index(saga_name, saga_id)?;
-        let Some(correlation_id) = self.look_up(call, &index).await? else { return Ok(None) };
+        let Some(correlation_id) = self.look_up(call, saga_name, &index).await? else { return Ok(None) };
         let state = self.keys.state(saga_name, &correlation_id)?;
         let Some(stored) = self.get(call, &state).await? else { return Ok(None) };
         if !Envelope::read(&stored, &state)?.is_of(saga_id) {
             return Ok(None);
         }
-        self.remember(&index, &correlation_id);
+        self.correlation_ids.remember(&index, &correlation_id);
         Ok(Some(stored))
     }
 
+    async fn delete(&self, saga_name: &str, id: &str) -> Result<bool> {
+        let call = self.client.call();
+        Ok(self.delete_indexed(call, saga_name, id).await?
+            || self.delete_stored(call, saga_name, id, None).await?)
+    }
+
     async fn delete_by_id(&self, saga_name: &str, saga_id: &str) -> Result<bool> {
-        let index = self.keys.index(saga_name, saga_id)?;
-        let Some(correlation_id) = self.look_up(self.client.call(), &index).await? else { return Ok(false) };
-        self.delete(saga_name, &correlation_id, Some(saga_id)).await
+        self.delete_indexed(self.client.call(), saga_name, saga_id).await
     }
 
     async fn delete_by_correlation_id(&self, saga_name: &str, correlation_id: &str) -> Result<bool> {
-        self.delete(saga_name, correlation_id, None).await
+        self.delete_stored(self.client.call(), saga_name, correlation_id, None).await
     }
 }

@@ -90,7 +90,7 @@ impl WorkflowStore for MemoryWorkflows {
                     hash.set(field, value.as_slice());
                 }
             }
-            if change.status == "completed" && change.error.is_none() {
+            if change.status != "failed" && change.error.is_none() {
                 hash.remove("error");
             }
             Ok(Transition::Applied)

@@ -19,7 +19,7 @@ pub struct StatusChange {
     pub status: String,
     /// JSON; `None` leaves the stored one.
     pub output: Option<Vec<u8>>,
-    /// JSON; `None` leaves the stored one, unless the run completes.
+    /// JSON; `None` leaves the stored one of a run that fails, and removes that of any other.
     pub error: Option<Vec<u8>>,
     /// Allows a run to leave a final status.
     pub reopen: bool,

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use super::{Fields, StatusChange, Transition, WorkflowStore};
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::connection::single::Client;
-use crate::error::Result;
+use crate::connection::single::{Call, Client};
+use crate::error::{ErrorKind, Result};
 use crate::key::WorkflowKeys;
 use crate::script::{OnLostReply, Script};
 
@@ -37,32 +37,30 @@ impl RedisWorkflows {
         reply.into_list()?.into_iter().map(|field| Ok(field.into_bytes()?.unwrap_or_default())).collect()
     }
 
-    /// `payload` is the field to write and its value; the field to remove goes with it.
+    /// `further` are the script's arguments after status and time.
     async fn advance(
         &self,
+        call: Call<'_>,
         key: &str,
         status: &str,
-        payload: Option<(&str, &[u8], &str)>,
         now: u64,
+        further: &[&[u8]],
         on_lost_reply: OnLostReply,
     ) -> Result<()> {
         let now = now.to_string();
-        let mut arguments = vec![status.as_bytes(), now.as_bytes()];
-        if let Some((field, value, obsolete)) = payload {
-            arguments.extend([field.as_bytes(), value, obsolete.as_bytes()]);
-        }
+        let arguments = [&[status.as_bytes(), now.as_bytes()], further].concat();
         ADVANCE_STEP
-            .run(self.client.call(), on_lost_reply, &[key], &arguments)
+            .run(call, on_lost_reply, &[key], &arguments)
             .await
-            .map_err(|error| error.about(key))?;
-        Ok(())
+            .map(drop)
+            .map_err(|error| error.about(key))
     }
 }
 
 #[async_trait]
 impl WorkflowStore for RedisWorkflows {
     async fn ping(&self) -> Result<()> {
-        self.client.call().command(Command::new("PING").reads()).await.map(drop)
+        self.client.ping().await
     }
 
     async fn create_run(&self, run_id: &str, workflow: &str, input: &[u8], now: u64) -> Result<()> {
@@ -119,17 +117,26 @@ impl WorkflowStore for RedisWorkflows {
 
     async fn schedule_step(&self, run_id: &str, step_name: &str, now: u64) -> Result<()> {
         let key = self.keys.step(run_id, step_name)?;
-        self.advance(&key, "scheduled", None, now, OnLostReply::Repeat).await
+        let call = self.client.call();
+        match self.advance(call, &key, "scheduled", now, &[b"0"], OnLostReply::Report).await {
+            // A worker may have run the step since, and failed; the script is told not to overwrite its error.
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                self.advance(call, &key, "scheduled", now, &[b"1"], OnLostReply::Repeat).await
+            }
+            outcome => outcome,
+        }
     }
 
     async fn complete_step(&self, run_id: &str, step_name: &str, result: &[u8], now: u64) -> Result<()> {
         let key = self.keys.step(run_id, step_name)?;
-        self.advance(&key, "done", Some(("result", result, "error")), now, OnLostReply::Repeat).await
+        let further = [b"result", result, b"error"];
+        self.advance(self.client.call(), &key, "done", now, &further, OnLostReply::Repeat).await
     }
 
     async fn fail_step(&self, run_id: &str, step_name: &str, error: &[u8], now: u64) -> Result<()> {
         let key = self.keys.step(run_id, step_name)?;
+        let further = [b"error", error, b"result"];
         // A new attempt may have been scheduled between two of these, so it is not repeated.
-        self.advance(&key, "error", Some(("error", error, "result")), now, OnLostReply::Report).await
+        self.advance(self.client.call(), &key, "error", now, &further, OnLostReply::Report).await
     }
 }

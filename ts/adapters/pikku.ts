@@ -11,6 +11,7 @@ import {
   type StoredError,
   type WorkflowStatus,
   checkStatus,
+  isError,
   jsonField,
   openWorkflows,
   timeField,
@@ -61,15 +62,15 @@ const LOCK_RETRY_DELAY = 100
 const ORCHESTRATOR_QUEUE = 'pikku-workflow-orchestrator'
 
 /** Statuses that later versions of the core write for steps. */
-const STEP_STATUSES: Record<string, StepStatus | undefined> = {
-  pending: 'pending',
-  scheduled: 'scheduled',
-  running: 'scheduled',
-  done: 'done',
-  succeeded: 'done',
-  error: 'error',
-  failed: 'error',
-}
+const STEP_STATUSES = new Map<string, StepStatus>([
+  ['pending', 'pending'],
+  ['scheduled', 'scheduled'],
+  ['running', 'scheduled'],
+  ['done', 'done'],
+  ['succeeded', 'done'],
+  ['error', 'error'],
+  ['failed', 'error'],
+])
 
 /**
  * Workflow runs and steps in Redis (contract of @pikku-workflows/redis).
@@ -165,17 +166,21 @@ export class RedisWorkflowStateService {
     checkStatus(status)
     checkObject('The options', options)
     const outputJson = output === undefined ? undefined : toJson('The output', output)
-    const stored = error instanceof Error ? toStoredError(error) : error
+    const stored = isError(error) ? toStoredError(error) : error
     const errorJson = stored === undefined ? undefined : toJson('The error', stored)
     const reopen = options.reopen === true
     const transition = await settled(
       this.#workflows.updateRunStatus(id, status, outputJson, errorJson, reopen, Date.now()),
     )
-    if (transition === 'missing') throw new WorkflowError('RUN_NOT_FOUND', `Run not found: ${id}`)
+    if (transition === 'missing')
+      throw new WorkflowError('RUN_NOT_FOUND', `Run not found: ${id}`, {
+        key: `${this.#fullPrefix}:run:${id}`,
+      })
     if (transition === 'final') {
       throw new WorkflowError(
         'INVALID_TRANSITION',
         `Run ${id} has ended and keeps its outcome, so it does not become ${status} (pass { reopen: true } to insist)`,
+        { key: `${this.#fullPrefix}:run:${id}` },
       )
     }
   }
@@ -192,7 +197,7 @@ export class RedisWorkflowStateService {
     if (status === undefined) return { status: 'pending', updatedAt: Date.now() }
     const key = `${this.#fullPrefix}:step:${runId}:${stepName}`
     return {
-      status: STEP_STATUSES[status] ?? (status as StepStatus),
+      status: STEP_STATUSES.get(status) ?? (status as StepStatus),
       result: jsonField(fields, 'result', key),
       error: jsonField(fields, 'error', key) as StoredError | undefined,
       updatedAt: timeField(fields, 'updatedAt', key),
@@ -235,6 +240,7 @@ export class RedisWorkflowStateService {
     const refused = (): LockError =>
       new LockError('LOCK_TIMEOUT', `Failed to acquire lock for run ${id} after ${LOCK_RETRIES} retries`, {
         retryable: true,
+        key: `${this.#fullPrefix}:lock:${id}`,
       })
     return this.#locks.hold(id, LOCK_TTL, patience, fn, refused)
   }
@@ -245,7 +251,8 @@ export class RedisWorkflowStateService {
    * @throws {@link ConfigError} without a queue service
    */
   async addToQueue(_workflowName: string, runId: string): Promise<void> {
-    if (this.queue === undefined || this.queue === null) {
+    checkName('the run id', runId)
+    if (typeof this.queue?.add !== 'function') {
       throw new ConfigError(
         'CONFIG',
         'QueueService not configured. Remote workflows require a queue service.',

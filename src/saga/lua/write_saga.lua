@@ -59,15 +59,25 @@ if expected == 'absent' then
   return { 'exists' }
 end
 
+-- nil, or JSON's null: cjson tells a list from an object no better than Lua does, so a list is not read here.
+local function absent(value)
+  return value == nil or value == cjson.null
+end
 local readable, state = pcall(cjson.decode, stored)
-if not readable or type(state) ~= 'table' then
+if not readable or type(state) ~= 'table' or not stored:find('^%s*{') then
   return { 'opaque', stored }
 end
-local metadata = type(state.metadata) == 'table' and state.metadata or {}
-if type(metadata.sagaId) == 'string' and metadata.sagaId ~= saga_id then
+local metadata = absent(state.metadata) and {} or state.metadata
+if type(metadata) ~= 'table' then
+  return { 'opaque', stored }
+end
+local version = absent(metadata.version) and 0 or metadata.version
+if type(version) ~= 'number' or not (absent(metadata.sagaId) or type(metadata.sagaId) == 'string') then
+  return { 'opaque', stored }
+end
+if not absent(metadata.sagaId) and metadata.sagaId ~= saga_id then
   return { expected == 'version' and 'missing' or 'exists' }
 end
-local version = type(metadata.version) == 'number' and metadata.version or 0
 if version ~= tonumber(ARGV[4]) then
   return { 'conflict', string.format('%.17g', version) }
 end

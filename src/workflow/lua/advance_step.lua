@@ -4,7 +4,10 @@
 -- KEYS[1]  hash of the step
 -- ARGV[1]  new status: scheduled, done or error
 -- ARGV[2]  updatedAt, milliseconds since 1970
--- ARGV[3], ARGV[4]  field to write with its value: result or error (not for scheduled)
+-- For scheduled:
+-- ARGV[3]  1 if an earlier attempt of this very call may have happened
+-- For done and error:
+-- ARGV[3], ARGV[4]  field to write with its value: result or error
 -- ARGV[5]  field that is now obsolete
 --
 -- Returns 1 if the step moved, 0 if it stayed.
@@ -18,6 +21,9 @@ if status == 'done' or status == 'succeeded' then
 end
 if ARGV[1] == 'scheduled' then
   if status == 'scheduled' or status == 'running' then
+    return 0
+  end
+  if ARGV[3] == '1' and (status == 'error' or status == 'failed') then
     return 0
   end
   redis.call('HSET', KEYS[1], 'status', ARGV[1], 'updatedAt', ARGV[2])

@@ -29,7 +29,8 @@ if final and ARGV[3] ~= '1' then
   return 1
 end
 redis.call('HSET', KEYS[1], 'status', ARGV[1], 'updatedAt', ARGV[2], unpack(ARGV, 4))
-if ARGV[1] == 'completed' and ARGV[4] ~= 'error' and ARGV[6] ~= 'error' then
+-- What an earlier attempt failed with is no error of a run that goes on or has completed.
+if ARGV[1] ~= 'failed' and ARGV[4] ~= 'error' and ARGV[6] ~= 'error' then
   redis.call('HDEL', KEYS[1], 'error')
 end
 return 1

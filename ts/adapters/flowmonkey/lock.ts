@@ -1,4 +1,4 @@
-import { Connection, connectStore, type StoreConnection } from '../../connection.js'
+import { Connection, connectStore, nativeOf, type StoreConnection } from '../../connection.js'
 import { ArgumentError, LockError } from '../../errors.js'
 import { Locks, type Patience } from '../../lock.js'
 import type { Target } from '../../options.js'
@@ -53,6 +53,8 @@ export class RedisLockManager {
   readonly #defaultTtl: number
   readonly #patience: Patience
   readonly #returnsLocks: boolean
+  /** With the connection's own, as keys are on the server. */
+  readonly #fullPrefix: string
 
   /**
    * @param redis - where the locks are
@@ -79,6 +81,7 @@ export class RedisLockManager {
     this.#returnsLocks = returns === 'lock'
     this.#store = connectStore(redis)
     this.#locks = new Locks(this.#store.connection, keyPrefix)
+    this.#fullPrefix = nativeOf(this.#store.connection).keyPrefix + keyPrefix
   }
 
   /**
@@ -161,6 +164,7 @@ export class RedisLockManager {
     const refused = (): LockError =>
       new LockError('LOCK_TIMEOUT', `Failed to acquire lock for ${key}: somebody else holds it`, {
         retryable: true,
+        key: this.#fullPrefix + key,
       })
     return this.#locks.hold(key, ttl ?? this.#defaultTtl, this.#patience, fn, refused)
   }

@@ -57,7 +57,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
   async getById(sagaName: string, sagaId: string): Promise<TState | null> {
     const [name, id] = [checkName('the saga name', sagaName), checkName('the saga id', sagaId)]
     const json = await transient(this.#sagas.byId(name, id))
-    return json === null ? null : stateFromJson<TState>(json, this.#key(name, `(of saga ${id})`))
+    return json === null ? null : stateFromJson<TState>(json, this.#key(name, `idx:id:${id}`))
   }
 
   /** The state of a correlation id, or `null`. */
@@ -170,9 +170,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
    */
   async delete(sagaName: string, idOrCorrelationId: string): Promise<void> {
     const [name, id] = checkCorrelation(sagaName, idOrCorrelationId)
-    if (!(await transient(this.#sagas.deleteById(name, id)))) {
-      await transient(this.#sagas.deleteByCorrelationId(name, id))
-    }
+    await transient(this.#sagas.delete(name, id))
   }
 
   /** Deletes a saga by its id. Resolves whether there was one. */
@@ -224,7 +222,10 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
     expected: number,
   ): Promise<void> {
     const [word, actual] = outcome
-    if (word === 'missing') throw new SagaError('SAGA_NOT_FOUND', `Saga ${sagaId} not found`)
+    if (word === 'missing')
+      throw new SagaError('SAGA_NOT_FOUND', `Saga ${sagaId} not found`, {
+        key: this.#key(sagaName, `idx:id:${sagaId}`),
+      })
     if (word === 'conflict') {
       const conflict = new ConcurrencyError(sagaId, expected, actual ?? -1)
       throw await asCoreError(conflict, this.#options.ConcurrencyError)
@@ -254,11 +255,15 @@ function checkVersion(version: unknown): number {
   return checkInteger('the version', version, { max: Number.MAX_SAFE_INTEGER })
 }
 
-/** The caller's state with its new metadata. */
+/**
+ * The caller's state with its new metadata; a copy if the state cannot be changed. The state is stored by now, so
+ * that nothing here may fail.
+ */
 function withMetadata<TState extends object>(state: TState, loose: LooseState, metadata: object): TState {
-  if (Object.isFrozen(state) || (loose.metadata && Object.isFrozen(loose.metadata))) {
+  try {
+    loose.metadata = Object.assign(loose.metadata ?? {}, metadata)
+    return state
+  } catch {
     return { ...state, metadata }
   }
-  loose.metadata = Object.assign(loose.metadata ?? {}, metadata)
-  return state
 }

@@ -169,7 +169,10 @@ export function badInput(backend: Backend): void {
       it(what, async () => {
         // An absent one is the default.
         const absent = what.startsWith('update(exp') ? [] : [null]
-        for (const value of BAD_NUMBERS.filter((number) => !absent.includes(number as null)))
+        // Where a TTL is expected, an object is the form with options.
+        const takesOptions = /^(?:acquire|tryAcquire)/.test(what)
+        const bad = BAD_NUMBERS.filter((number) => !absent.includes(number as null))
+        for (const value of bad.filter((number) => !takesOptions || typeof number !== 'object'))
           await refuses(
             () => call(value),
             like({ type: ArgumentError, code: 'INVALID_ARGUMENT', message: /must be a whole number/ }),

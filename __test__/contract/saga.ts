@@ -200,7 +200,7 @@ function runtimeForm(backend: Backend): void {
           type: ConcurrencyError,
           code: 'CONCURRENCY_CONFLICT',
           message:
-            'Optimistic concurrency conflict: Concurrency conflict for saga i6: expected version 2, got 3',
+            /^Optimistic concurrency conflict: Concurrency conflict for saga i6: expected version 2, got 3\b/,
         })(error)
         assert.deepEqual([error.sagaId, error.expectedVersion, error.actualVersion], ['i6', 2, 3])
         assert.ok(error.message.includes('Optimistic concurrency conflict'))

@@ -83,13 +83,13 @@ export function signal(backend: Backend): void {
     })
 
     it('reach nobody after unsubscribe, and again after subscribe', async () => {
-      const before = await received()
+      const earlier = await received()
       await receiver.unsubscribe()
       await sender.signal('missed')
       const again = await received()
       await sender.signal('heard')
       await until('the second', () => again.length === 1)
-      assert.deepEqual(before, [])
+      assert.deepEqual(earlier, [])
       assert.deepEqual(again, ['heard'])
     })
 

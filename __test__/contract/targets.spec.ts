@@ -6,6 +6,7 @@ import { Cluster, Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis-5'
 import { createClient } from 'redis'
 import {
+  type Lock,
   ConfigError,
   RedisLockManager,
   RedisSagaStore,
@@ -58,7 +59,9 @@ describe('targets', () => {
     const saga = new RedisSagaStore<Counter>({ redis: target })
     const runId = await workflow.createRun('w', 1)
     assert.equal((await workflow.getRun(runId))?.input, 1)
-    const token = await lock.acquire('job')
+    // As in the original, a node-redis client gets lock objects.
+    const acquired: string | Lock | null = await lock.acquire('job')
+    const token = typeof acquired === 'string' ? acquired : (acquired as Lock | null)?.token
     await saga.insert('S', 'c', counter('i'))
     await admin.command('SELECT', db)
     const keys = [`workflows:run:${runId}`, 'fm:lock:job', 'saga-bus:saga:S:c', 'saga-bus:saga:S:idx:id:i']

@@ -39,11 +39,7 @@ impl Handle {
 
     /// The backend, or `CLOSED`.
     pub(crate) fn backend(&self) -> Result<&Backend> {
-        if self.lease().is_some() {
-            Ok(&self.backend)
-        } else {
-            Err(closed_error())
-        }
+        if self.lease().is_some() { Ok(&self.backend) } else { Err(closed_error()) }
     }
 
     /// The backend even if the handle is closed.

@@ -28,7 +28,13 @@ pub struct Request {
 impl Request {
     /// A request.
     pub fn new(command: Command, deadline: Instant, sink: Sink) -> Self {
-        Self { repeat: command.repeat(), wire: command.into_wire(), deadline, attempted: false, sink: Some(sink) }
+        Self {
+            repeat: command.repeat(),
+            wire: command.into_wire(),
+            deadline,
+            attempted: false,
+            sink: Some(sink),
+        }
     }
 }
 
@@ -246,7 +252,9 @@ impl Batch {
             .into_iter()
             .filter_map(|mut request| {
                 let sink = request.sink.take()?;
-                let error = if request.attempted { no_reply(request.repeat) } else { error.clone() };
+                // A read that was not answered did nothing; a write may have.
+                let may_have_happened = request.attempted && request.repeat != Repeat::Read;
+                let error = if may_have_happened { no_reply(request.repeat) } else { error.clone() };
                 Some(Settled(sink, Err(error)))
             })
             .collect()

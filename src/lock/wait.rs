@@ -134,7 +134,13 @@ mod tests {
     const TTL: Millis = Millis::new(30_000);
     const PATIENCE: Patience = Patience { budget: Millis::new(5_000), poll: Millis::new(100) };
 
-    async fn acquire(store: &Arc<dyn LockStore>, key: &str, token: &str, ttl: Millis, patience: Patience) -> Result<bool> {
+    async fn acquire(
+        store: &Arc<dyn LockStore>,
+        key: &str,
+        token: &str,
+        ttl: Millis,
+        patience: Patience,
+    ) -> Result<bool> {
         super::acquire(store, key, token, ttl, patience, std::future::pending()).await
     }
 

@@ -223,8 +223,7 @@ const SHOWN_BYTES: usize = 64;
 
 fn corrupt(bytes: &[u8], key: &str) -> Error {
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES)]);
-    Error::new(ErrorKind::CorruptEntry, format!("the entry {key:?} is no saga as JSON: {shown:?}"))
-        .about(key)
+    Error::new(ErrorKind::CorruptEntry, format!("the entry {key:?} is no saga as JSON: {shown:?}")).about(key)
 }
 
 fn no_correlation_id(saga_id: &str) -> Error {
@@ -241,7 +240,9 @@ mod tests {
     #[test]
     fn the_envelope_is_read_whatever_else_the_state_holds() {
         let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
-        let json = format!(r#"{{"lone":"\ud800","\udc00":1,"deep":{deep},"metadata":{{"version":3,"sagaId":"ü\n"}}}}"#);
+        let json = format!(
+            r#"{{"lone":"\ud800","\udc00":1,"deep":{deep},"metadata":{{"version":3,"sagaId":"ü\n"}}}}"#
+        );
         let envelope = Envelope::read(json.as_bytes(), "k").unwrap();
         assert_eq!(envelope.version(), 3.0);
         assert!(envelope.is_of("ü\n") && !envelope.is_of("x"));
@@ -258,7 +259,14 @@ mod tests {
 
     #[test]
     fn what_is_no_state_is_refused() {
-        for json in ["[]", "7", "null", r#"{"metadata":[]}"#, r#"{"metadata":{"version":"3"}}"#, r#"{"metadata":{"sagaId":7}}"#] {
+        for json in [
+            "[]",
+            "7",
+            "null",
+            r#"{"metadata":[]}"#,
+            r#"{"metadata":{"version":"3"}}"#,
+            r#"{"metadata":{"sagaId":7}}"#,
+        ] {
             assert!(Envelope::read(json.as_bytes(), "k").is_err(), "{json}");
         }
     }

@@ -246,7 +246,9 @@ impl SagaStore for RedisSagas {
                 }
             };
             match written {
-                Written::Updated | Written::Inserted => self.correlation_ids.remember(&index, &correlation_id),
+                Written::Updated | Written::Inserted => {
+                    self.correlation_ids.remember(&index, &correlation_id)
+                }
                 Written::Missing => self.correlation_ids.forget(&index),
                 Written::Exists | Written::Conflict { .. } => {}
             }

@@ -120,9 +120,10 @@ impl WorkflowStore for RedisWorkflows {
         let call = self.client.call();
         match self.advance(call, &key, "scheduled", now, &[b"0"], OnLostReply::Report).await {
             // A worker may have run the step since, and failed; the script is told not to overwrite its error.
-            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
-                self.advance(call, &key, "scheduled", now, &[b"1"], OnLostReply::Repeat).await
-            }
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => self
+                .advance(call, &key, "scheduled", now, &[b"1"], OnLostReply::Repeat)
+                .await
+                .map_err(|_| error),
             outcome => outcome,
         }
     }

@@ -3,7 +3,14 @@ import { ArgumentError, LockError } from '../../errors.js'
 import { Locks, type Patience } from '../../lock.js'
 import type { Target } from '../../options.js'
 import { isNodeRedis } from '../../target.js'
-import { checkFunction, checkInteger, checkMillis, checkPrefix, withDefaults } from '../../validate.js'
+import {
+  checkFunction,
+  checkInteger,
+  checkMillis,
+  checkObject,
+  checkPrefix,
+  withDefaults,
+} from '../../validate.js'
 
 /** Options of {@link RedisLockManager} (contract of @flowmonkey/redis). */
 export interface RedisLockManagerOptions {
@@ -117,7 +124,10 @@ export class RedisLockManager {
     ttl: number | AcquireOptions | undefined,
     patience: Patience,
   ): Promise<string | Lock | null> {
-    const options = typeof ttl === 'object' && ttl !== null ? ttl : undefined
+    const options =
+      typeof ttl === 'object' && ttl !== null
+        ? (checkObject('the options', ttl) as AcquireOptions)
+        : undefined
     const millis = options === undefined ? (ttl as number | undefined) : options.ttl
     const token = await this.#locks.acquire(key, millis ?? this.#defaultTtl, patience)
     return token !== null && (this.#returnsLocks || options !== undefined) ? this.#lock(key, token) : token
@@ -186,5 +196,5 @@ export class RedisLockManager {
 }
 
 function tokenOf(token: string | Lock): string {
-  return typeof token === 'object' && token !== null ? token.token : token
+  return typeof token === 'object' && typeof token?.token === 'string' ? token.token : (token as string)
 }

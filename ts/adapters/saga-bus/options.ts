@@ -73,14 +73,16 @@ export function resolveOptions(options: RedisSagaStoreOptions): ResolvedOptions 
   return {
     ...resolveTarget(options),
     keyPrefix: checkPrefix('keyPrefix', keyPrefix),
-    completedTtl: seconds('completedTtlSeconds', options.completedTtlSeconds ?? options.completedTtl ?? 0),
-    defaultTtl: seconds('defaultTtlSeconds', options.defaultTtlSeconds ?? options.ttl ?? 0),
+    completedTtl: seconds('completedTtlSeconds', options.completedTtlSeconds, options.completedTtl),
+    defaultTtl: seconds('defaultTtlSeconds', options.defaultTtlSeconds, options.ttl),
     ConcurrencyError,
   }
 }
 
-function seconds(name: string, value: unknown): number {
-  return 1000 * checkInteger(name, value, { max: MAX_TTL, unit: 'seconds' })
+/** Milliseconds of the option, or else of its alias. */
+function seconds(name: string, option: unknown, alias: unknown): number {
+  const value = option === undefined ? alias : option
+  return 1000 * checkInteger(name, value === undefined ? 0 : value, { max: MAX_TTL, unit: 'seconds' })
 }
 
 /** Options of the store that are not options of a connection. */

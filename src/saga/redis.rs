@@ -45,7 +45,7 @@ impl RedisSagas {
         correlation_id_of(&self.keys, saga_name, index, &stored).map(Some)
     }
 
-    /// One attempt under a known correlation id. `outdated` names an index that may be overwritten.
+    /// One attempt under a known correlation id. `outdated` is `=` and the content of an index that may be overwritten.
     async fn attempt(
         &self,
         call: Call<'_>,
@@ -226,7 +226,7 @@ impl SagaStore for RedisSagas {
                     let indexed = correlation_id_of(&self.keys, &write.saga_name, &index, &detail)?;
                     if !self.index_holds(call, &write, &indexed).await? {
                         // Its state expired or was evicted before it.
-                        outdated = indexed;
+                        outdated = format!("={indexed}");
                         continue;
                     }
                     if write.correlation_id.is_some() {

@@ -10,7 +10,7 @@
 -- ARGV[6]  new state if none is stored; empty if it is the same
 -- ARGV[7]  TTL in milliseconds, 0 for none
 -- ARGV[8]  1 if an earlier attempt of this very write may have happened
--- ARGV[9]  the correlation id of an outdated index that may be overwritten; empty for none
+-- ARGV[9]  '=' and the correlation id of an outdated index that may be overwritten; empty for none
 --
 -- Returns {outcome[, detail]}:
 --   updated, inserted   it is stored
@@ -41,7 +41,7 @@ local function write(outcome, json)
   return { outcome }
 end
 
-if index and index ~= correlation_id and index ~= ARGV[9] then
+if index and index ~= correlation_id and '=' .. index ~= ARGV[9] then
   return { 'indexed', index }
 end
 
@@ -68,7 +68,8 @@ if not readable or type(state) ~= 'table' or not stored:find('^%s*{') then
   return { 'opaque', stored }
 end
 local metadata = absent(state.metadata) and {} or state.metadata
-if type(metadata) ~= 'table' then
+-- Nothing in it: an object, or a list in disguise.
+if type(metadata) ~= 'table' or (not absent(state.metadata) and next(metadata) == nil) then
   return { 'opaque', stored }
 end
 local version = absent(metadata.version) and 0 or metadata.version

@@ -1,0 +1,4 @@
+import { onEveryBackend } from '../helpers/backends'
+import { corrupt } from './corrupt'
+
+onEveryBackend('corrupt entries', corrupt)

@@ -3,38 +3,27 @@
  * network, and used there from CommonJS and from ES modules.
  */
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { promisify } from 'node:util'
 import ts from 'typescript'
+import { PackedProject, platform } from '../helpers/packed-project'
 import { compile, repository } from '../types/compile'
 
-const run = promisify(execFile)
-
 describe('the packed packages', () => {
-  let folder: string
-  let project: string
-
+  let project: PackedProject
   before(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'ferroflow-pack-'))
-    project = join(folder, 'project')
-    const tarballs = [await pack(repository), await pack(platformPackage(folder))]
-    mkdirSync(project)
-    writeFileSync(join(project, 'package.json'), '{ "name": "user", "version": "1.0.0", "private": true }')
-    await npm(project, ['install', '--ignore-scripts', '--no-audit', '--no-fund', ...tarballs])
+    project = await PackedProject.create()
   })
-  after(() => rmSync(folder, { recursive: true, force: true }))
+  after(() => project.remove())
 
   it('install to nothing but the package and its platform', () => {
-    const installed = readdirSync(join(project, 'node_modules')).filter((name) => !name.startsWith('.'))
+    const installed = readdirSync(join(project.root, 'node_modules')).filter((name) => !name.startsWith('.'))
     assert.deepEqual(installed.toSorted(), ['ferroflow', `ferroflow-${platform()}`])
   })
 
   it('keep the addon and the sources out of the main package', () => {
-    const files = filesOf(join(project, 'node_modules/ferroflow'))
+    const files = filesOf(join(project.root, 'node_modules/ferroflow'))
     for (const needed of ['index.js', 'index.mjs', 'index.d.ts', 'js-binding.js', 'package.json', 'LICENSE'])
       assert.ok(files.includes(needed), `${needed} is packed`)
     const unwanted = files.filter((file) =>
@@ -49,7 +38,7 @@ describe('the packed packages', () => {
       ['user.cts', ts.ModuleKind.CommonJS],
     ] as const) {
       const options = { module: ts.ModuleKind.Node16, moduleResolution: ts.ModuleResolutionKind.Node16 }
-      const from = join(project, file)
+      const from = join(project.root, file)
       const { resolvedModule } = ts.resolveModuleName(
         'ferroflow',
         from,
@@ -66,7 +55,7 @@ describe('the packed packages', () => {
   it('give the same objects to require and import', async () => {
     const names = valueExports()
     assert.ok(names.includes('connect'), 'index.d.ts was read')
-    const problems = await evaluate<string[]>(
+    const problems = await project.evaluate<string[]>(
       'same.mjs',
       `import * as imported from 'ferroflow'
        import { createRequire } from 'node:module'
@@ -83,7 +72,7 @@ describe('the packed packages', () => {
 
   it('export nothing that has no type', async () => {
     const names = new Set(valueExports())
-    const required = await evaluate<string[]>(
+    const required = await project.evaluate<string[]>(
       'names.cjs',
       `console.log(JSON.stringify(Object.keys(require('ferroflow'))))`,
     )
@@ -103,7 +92,7 @@ describe('the packed packages', () => {
       const { connect } = require('ferroflow')
       const c = connect('memory://')
       void (async () => {${roundTrip}})()`
-    assert.equal(await evaluate('use.cjs', script), 'v')
+    assert.equal(await project.evaluate('use.cjs', script), 'v')
   })
 
   it('work from an ES module', async () => {
@@ -111,50 +100,9 @@ describe('the packed packages', () => {
       import { connect } from 'ferroflow'
       const c = connect('memory://')
       ${roundTrip}`
-    assert.equal(await evaluate('use.mjs', script), 'v')
+    assert.equal(await project.evaluate('use.mjs', script), 'v')
   })
-
-  /** Runs a script in the project and reads the JSON that it prints. */
-  async function evaluate<T>(name: string, script: string): Promise<T> {
-    writeFileSync(join(project, name), script)
-    const { stdout } = await run(process.execPath, [name], { cwd: project, env: cleanEnv(), timeout: 30_000 })
-    return JSON.parse(stdout) as T
-  }
-
-  async function pack(source: string): Promise<string> {
-    const args = ['pack', '--json', '--ignore-scripts', '--pack-destination', folder]
-    const [result] = JSON.parse(await npm(source, args)) as { filename: string }[]
-    return join(folder, result?.filename ?? '')
-  }
-
-  /** npm without a network and without a cache that might stand in for it. */
-  async function npm(cwd: string, args: string[]): Promise<string> {
-    const { stdout } = await run('npm', [...args, '--offline', '--cache', join(folder, 'cache')], {
-      cwd,
-      env: cleanEnv(),
-      shell: process.platform === 'win32',
-      timeout: 120_000,
-    })
-    return stdout
-  }
 })
-
-/** The package of this machine's platform with the addon in it, in a copy, because npm/ is in git. */
-function platformPackage(folder: string): string {
-  const addon = `ferroflow.${platform()}.node`
-  assert.ok(existsSync(join(repository, addon)), `${addon} is missing: run \`npm run build:debug\``)
-  const copy = join(folder, platform())
-  cpSync(join(repository, 'npm', platform()), copy, { recursive: true })
-  cpSync(join(repository, addon), join(copy, addon))
-  return copy
-}
-
-/** `linux-x64-gnu`, `darwin-arm64`, `win32-x64-msvc`: as the napi CLI names them. */
-function platform(): string {
-  const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
-  const abi = { linux: header.glibcVersionRuntime === undefined ? '-musl' : '-gnu', win32: '-msvc' }
-  return `${process.platform}-${process.arch}${abi[process.platform as keyof typeof abi] ?? ''}`
-}
 
 /** Names in index.d.ts that exist at run time: classes, functions, constants, enums. */
 function valueExports(): string[] {
@@ -177,11 +125,4 @@ function valueExports(): string[] {
 function filesOf(root: string): string[] {
   const paths = readdirSync(root, { recursive: true, encoding: 'utf8' })
   return paths.map((path) => path.replaceAll('\\', '/'))
-}
-
-/** Without what would let a process find the addon, or run it, in another way than a user's. */
-function cleanEnv(): NodeJS.ProcessEnv {
-  const { NAPI_RS_NATIVE_LIBRARY_PATH, NODE_OPTIONS, NODE_PATH, NODE_TEST_CONTEXT, ...rest } = process.env
-  void [NAPI_RS_NATIVE_LIBRARY_PATH, NODE_OPTIONS, NODE_PATH, NODE_TEST_CONTEXT]
-  return rest
 }

@@ -1,0 +1,185 @@
+//! The batcher without a socket.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use super::*;
+
+const LIMITS: Limits = Limits { commands: 3, bytes: 1000 };
+
+fn request(command: Command, millis: u64, start: Instant) -> (Request, Receiver<Result<Reply>>) {
+    let (sender, receiver) = channel();
+    let sink = Box::new(move |outcome| sender.send(outcome).unwrap());
+    (Request::new(command, start + Duration::from_millis(millis), sink), receiver)
+}
+
+fn open() -> (Batch, Instant) {
+    let mut batch = Batch::new(LIMITS);
+    batch.open();
+    (batch, Instant::now())
+}
+
+fn push(batch: &mut Batch, command: Command, start: Instant) -> Receiver<Result<Reply>> {
+    let (request, receiver) = request(command, 5000, start);
+    if let Err(refused) = batch.push(request) {
+        refused.deliver();
+    }
+    receiver
+}
+
+fn kind(receiver: &Receiver<Result<Reply>>) -> ErrorKind {
+    receiver.try_recv().unwrap().unwrap_err().kind()
+}
+
+fn deliver(settled: impl IntoIterator<Item = Settled>) {
+    settled.into_iter().for_each(Settled::deliver);
+}
+
+#[test]
+fn commands_of_a_tick_leave_as_one_pipeline_and_replies_come_in_order() {
+    let (mut batch, start) = open();
+    let first = push(&mut batch, Command::new("GET").arg("a"), start);
+    let second = push(&mut batch, Command::new("GET").arg("b"), start);
+    let mut buffer = BytesMut::new();
+    batch.fill(&mut buffer);
+    assert_eq!(&buffer[..], b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$3\r\nGET\r\n$1\r\nb\r\n");
+    deliver(batch.reply(Ok(Reply::Int(1))));
+    deliver(batch.reply(Err(Error::new(ErrorKind::Server, "ERR no"))));
+    assert_eq!(first.try_recv().unwrap().unwrap(), Reply::Int(1));
+    assert_eq!(kind(&second), ErrorKind::Server);
+    assert!(batch.is_idle());
+}
+
+#[test]
+fn a_lost_connection_repeats_what_is_safe_and_tells_the_truth_about_the_rest() {
+    let (mut batch, start) = open();
+    let write = push(&mut batch, Command::new("INCR").arg("a"), start);
+    let read = push(&mut batch, Command::new("GET").arg("a").reads(), start);
+    let unsent = push(&mut batch, Command::new("INCR").arg("b"), start);
+    let mut buffer = BytesMut::new();
+    batch.fill(&mut buffer);
+    let unsent_length = Command::new("INCR").arg("b").into_wire().len();
+    batch.wrote(buffer.len() - unsent_length);
+    deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+    assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
+    assert!(read.try_recv().is_err() && unsent.try_recv().is_err());
+
+    batch.open();
+    buffer.clear();
+    batch.fill(&mut buffer);
+    let expected = [Command::new("GET").arg("a").into_wire(), Command::new("INCR").arg("b").into_wire()];
+    assert_eq!(&buffer[..], expected.concat());
+}
+
+#[test]
+fn a_command_of_which_one_byte_left_is_not_repeated() {
+    let (mut batch, start) = open();
+    let write = push(&mut batch, Command::new("INCR").arg("a"), start);
+    batch.fill(&mut BytesMut::new());
+    batch.wrote(1);
+    deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+    assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
+}
+
+#[test]
+fn the_queue_is_bounded_while_down_and_only_then() {
+    let start = Instant::now();
+    let mut batch = Batch::new(LIMITS);
+    let waiting: Vec<_> = (0..3).map(|_| push(&mut batch, Command::new("PING"), start)).collect();
+    assert_eq!(kind(&push(&mut batch, Command::new("PING"), start)), ErrorKind::QueueFull);
+    assert!(waiting.iter().all(|receiver| receiver.try_recv().is_err()));
+    batch.open();
+    let fourth = push(&mut batch, Command::new("PING"), start);
+    assert!(fourth.try_recv().is_err());
+
+    let mut batch = Batch::new(LIMITS);
+    assert_eq!(kind(&push(&mut batch, Command::new("SET").arg([0; 2000]), start)), ErrorKind::QueueFull);
+}
+
+#[test]
+fn every_request_ends_by_its_deadline() {
+    let (mut batch, start) = open();
+    let (read, read_outcome) = request(Command::new("GET").arg("a").reads(), 100, start);
+    let (write, write_outcome) = request(Command::new("INCR").arg("a"), 200, start);
+    let (waiting, waiting_outcome) = request(Command::new("INCR").arg("a"), 150, start);
+    assert!(batch.push(read).is_ok() && batch.push(write).is_ok());
+    batch.fill(&mut BytesMut::new());
+    assert!(batch.push(waiting).is_ok());
+    assert_eq!(batch.earliest_deadline(), Some(start + Duration::from_millis(100)));
+
+    deliver(batch.expire(start + Duration::from_millis(99)));
+    assert!(read_outcome.try_recv().is_err());
+    deliver(batch.expire(start + Duration::from_millis(160)));
+    assert_eq!(kind(&read_outcome), ErrorKind::Timeout);
+    assert_eq!(kind(&waiting_outcome), ErrorKind::Unavailable);
+    deliver(batch.expire(start + Duration::from_millis(200)));
+    assert_eq!(kind(&write_outcome), ErrorKind::OutcomeUnknown);
+    assert_eq!(batch.earliest_deadline(), None);
+    assert_eq!(batch.timeouts_in_a_row(), 2);
+
+    // The late replies still belong to the calls that gave up, not to the next one.
+    let next = push(&mut batch, Command::new("GET").arg("b"), start);
+    batch.fill(&mut BytesMut::new());
+    assert!(batch.reply(Ok(Reply::Int(1))).is_none());
+    assert!(batch.reply(Ok(Reply::Int(2))).is_none());
+    deliver(batch.reply(Ok(Reply::Int(3))));
+    assert_eq!(next.try_recv().unwrap().unwrap(), Reply::Int(3));
+}
+
+#[test]
+fn what_was_sent_once_is_never_said_to_be_unsent() {
+    let (mut batch, start) = open();
+    let write = push(&mut batch, Command::new("HSET").arg("a").repeatable(), start);
+    let read = push(&mut batch, Command::new("GET").arg("a").reads(), start);
+    let mut buffer = BytesMut::new();
+    batch.fill(&mut buffer);
+    batch.wrote(buffer.len());
+    deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+    // Filled again, but not written before that connection is lost too.
+    batch.open();
+    batch.fill(&mut BytesMut::new());
+    deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+    deliver(batch.expire(start + Duration::from_secs(6)));
+    assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
+    assert_eq!(kind(&read), ErrorKind::Timeout);
+
+    let (mut batch, start) = open();
+    let write = push(&mut batch, Command::new("HSET").arg("a").repeatable(), start);
+    batch.fill(&mut BytesMut::new());
+    batch.wrote(1);
+    deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+    deliver(batch.refuse(Error::new(ErrorKind::Closed, "closed")));
+    assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
+}
+
+#[test]
+fn only_silence_counts_as_a_dead_server() {
+    let (mut batch, start) = open();
+    for millis in 1..=3 {
+        for _ in 0..2 {
+            let (request, _outcome) = request(Command::new("GET").reads(), millis, start);
+            assert!(batch.push(request).is_ok());
+        }
+    }
+    batch.fill(&mut BytesMut::new());
+    for millis in 1..=2 {
+        batch.expire(start + Duration::from_millis(millis)).clear();
+    }
+    assert_eq!(batch.timeouts_in_a_row(), 2);
+    batch.heard();
+    batch.expire(start + Duration::from_millis(3)).clear();
+    assert_eq!(batch.timeouts_in_a_row(), 1);
+}
+
+#[test]
+fn a_closed_batch_refuses_but_answers_what_was_sent() {
+    let (mut batch, start) = open();
+    let sent = push(&mut batch, Command::new("INCR").arg("a"), start);
+    batch.fill(&mut BytesMut::new());
+    let waiting = push(&mut batch, Command::new("INCR").arg("a"), start);
+    deliver(batch.refuse(Error::new(ErrorKind::Closed, "closed")));
+    assert_eq!(kind(&waiting), ErrorKind::Closed);
+    assert_eq!(kind(&push(&mut batch, Command::new("PING"), start)), ErrorKind::Closed);
+    deliver(batch.reply(Ok(Reply::Int(1))));
+    assert_eq!(sent.try_recv().unwrap().unwrap(), Reply::Int(1));
+}

@@ -84,7 +84,7 @@ impl RedisJournal {
     }
 
     async fn fields(&self, key: &str) -> Result<Fields> {
-        let command = Command::new("HGETALL").arg(key).repeatable();
+        let command = Command::new("HGETALL").arg(key).reads();
         self.client.call().command(command).await.and_then(texts).map_err(|error| error.about(key))
     }
 
@@ -96,7 +96,7 @@ impl RedisJournal {
         let mut cursor = b"0".to_vec();
         loop {
             let command = Command::new("SCAN").arg(&cursor).arg("MATCH").arg(&pattern);
-            let command = command.arg("COUNT").number(SCANNED_AT_ONCE).repeatable();
+            let command = command.arg("COUNT").number(SCANNED_AT_ONCE).reads();
             let [next, keys] = pair(self.client.call().command(command).await?)?;
             names.extend(texts(keys)?.into_iter().map(|key| key[start.len()..].to_vec()));
             cursor = next.into_bytes()?.unwrap_or_default();
@@ -116,14 +116,14 @@ impl RedisJournal {
         let mut arguments = vec![run_id.as_bytes(), what.as_bytes(), b"0", count.as_bytes()];
         arguments.extend(fields.iter().map(|field| field.as_bytes()));
         let call = self.client.call();
-        let mut reply = self.script(call, &READ_STEPS, OnLostReply::Repeat, &[&index], &arguments).await?;
+        let mut reply = self.script(call, &READ_STEPS, OnLostReply::Read, &[&index], &arguments).await?;
         if reply == Reply::Nil {
             // A run that the original made.
             let names = self.scan(&format!("step:{run_id}")).await?;
             arguments[2] = b"1";
             arguments.extend(names.iter().map(Vec::as_slice));
             let call = self.client.call();
-            reply = self.script(call, &READ_STEPS, OnLostReply::Repeat, &[&index], &arguments).await?;
+            reply = self.script(call, &READ_STEPS, OnLostReply::Read, &[&index], &arguments).await?;
         }
         let steps = reply.into_list()?.into_iter().map(|step| {
             let [name, content] = pair(step)?;
@@ -136,7 +136,7 @@ impl RedisJournal {
 #[async_trait]
 impl JournalStore for RedisJournal {
     async fn ping(&self) -> Result<()> {
-        self.client.call().command(Command::new("PING").repeatable()).await.map(drop)
+        self.client.call().command(Command::new("PING").reads()).await.map(drop)
     }
 
     async fn create_run(&self, run: NewRun) -> Result<()> {
@@ -270,7 +270,7 @@ impl JournalStore for RedisJournal {
     async fn results(&self, run_id: &str, step_names: &[String]) -> Result<Vec<[Option<Vec<u8>>; 2]>> {
         let keys: Vec<_> =
             step_names.iter().map(|name| self.keys.step(run_id, name)).collect::<Result<_>>()?;
-        let read = |key| Command::new("HMGET").arg(key).arg("status").arg("result").repeatable();
+        let read = |key| Command::new("HMGET").arg(key).arg("status").arg("result").reads();
         let replies = self.client.call().commands(keys.iter().map(read)).await;
         let results = replies.into_iter().zip(&keys).map(|(reply, key)| {
             let [status, result] = reply.and_then(pair).map_err(|error| error.about(key))?;
@@ -292,8 +292,8 @@ impl JournalStore for RedisJournal {
     async fn run_state(&self, run_id: &str) -> Result<(Option<Vec<u8>>, Fields)> {
         let (run, state) = (self.keys.run(run_id)?, self.keys.of("run-state", run_id));
         let commands = [
-            Command::new("HGET").arg(&run).arg("state").repeatable(),
-            Command::new("HGETALL").arg(&state).repeatable(),
+            Command::new("HGET").arg(&run).arg("state").reads(),
+            Command::new("HGETALL").arg(&state).reads(),
         ];
         let mut replies = self.client.call().commands(commands).await.into_iter();
         let mut next = || replies.next().unwrap_or(Ok(Reply::Nil));
@@ -326,7 +326,7 @@ impl JournalStore for RedisJournal {
         let status = filter.status.as_deref().unwrap_or_default();
         let arguments = [offset.as_bytes(), limit.as_bytes(), status.as_bytes()];
         let call = self.client.call();
-        match self.script(call, &LIST_RUNS, OnLostReply::Repeat, &[&index], &arguments).await? {
+        match self.script(call, &LIST_RUNS, OnLostReply::Read, &[&index], &arguments).await? {
             Reply::Nil => Ok(None),
             runs => runs.into_list()?.into_iter().map(texts).collect::<Result<_>>().map(Some),
         }
@@ -335,8 +335,7 @@ impl JournalStore for RedisJournal {
     async fn workflow_names(&self) -> Result<Option<Vec<Vec<u8>>>> {
         let key = self.keys.workflow_names();
         let indexed = Command::new("EXISTS").arg(self.keys.runs(&[])).arg(self.keys.runs(&["indexed"]));
-        let commands =
-            [indexed.repeatable(), Command::new("ZRANGE").arg(&key).arg("0").arg("-1").repeatable()];
+        let commands = [indexed.reads(), Command::new("ZRANGE").arg(&key).arg("0").arg("-1").reads()];
         let mut replies = self.client.call().commands(commands).await.into_iter();
         let mut next = || replies.next().unwrap_or(Ok(Reply::Nil));
         let (indexed, names) = (next()?, next().and_then(texts).map_err(|error| error.about(&key)));
@@ -359,8 +358,7 @@ impl JournalStore for RedisJournal {
 
     async fn delete_run(&self, run_id: &str) -> Result<bool> {
         let (run, index) = (self.keys.run(run_id)?, self.keys.of("steps", run_id));
-        let commands =
-            [Command::new("EXISTS").arg(&run).repeatable(), Command::new("EXISTS").arg(&index).repeatable()];
+        let commands = [Command::new("EXISTS").arg(&run).reads(), Command::new("EXISTS").arg(&index).reads()];
         let mut exist = [false; 2];
         for (exists, reply) in exist.iter_mut().zip(self.client.call().commands(commands).await) {
             *exists = reply? == Reply::Int(1);
@@ -381,7 +379,7 @@ impl JournalStore for RedisJournal {
         let (before, limit) = (before.to_string(), limit.to_string());
         let arguments = [before.as_bytes(), limit.as_bytes()];
         let call = self.client.call();
-        texts(self.script(call, &FIND_STALLED, OnLostReply::Repeat, &[&index], &arguments).await?)
+        texts(self.script(call, &FIND_STALLED, OnLostReply::Read, &[&index], &arguments).await?)
     }
 
     async fn undispatched_steps(&self, before: u64, limit: u64) -> Result<Vec<[Vec<u8>; 2]>> {
@@ -389,7 +387,7 @@ impl JournalStore for RedisJournal {
         let (before, limit) = (before.to_string(), limit.to_string());
         let arguments = [before.as_bytes(), limit.as_bytes()];
         let call = self.client.call();
-        let reply = self.script(call, &FIND_UNDISPATCHED, OnLostReply::Repeat, &[&index], &arguments).await?;
+        let reply = self.script(call, &FIND_UNDISPATCHED, OnLostReply::Read, &[&index], &arguments).await?;
         let steps = reply.into_list()?.into_iter().map(|step| {
             let [run, id] = pair(step)?;
             Ok([run.into_bytes()?.unwrap_or_default(), id.into_bytes()?.unwrap_or_default()])

@@ -1,11 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 
 import type { Connection } from '../../connection.js'
-import { WorkflowError } from '../../errors.js'
+import { LockError, WorkflowError } from '../../errors.js'
 import type { JournalStep } from '../../journal.js'
 import type { Target } from '../../options.js'
 import { checkObject } from '../../validate.js'
 import { JournalStore, type RunOptions, type StepOptions } from './store.js'
+import { Turns } from './turns.js'
 
 /** `PikkuWorkflowService` of @pikku/core/workflow, whatever its version. */
 export type WorkflowServiceBase = abstract new (...args: any[]) => object
@@ -66,6 +67,14 @@ export interface RedisWorkflowServiceClass<TBase extends WorkflowServiceBase> {
 const engine = new AsyncLocalStorage<true>()
 
 /**
+ * By this name, the engine leaves the run to the next attempt of the job. By any other, it would mark a run as failed
+ * that somebody else is just advancing.
+ */
+function toDispatchFailure(error: LockError): LockError {
+  return Object.defineProperty(error, 'name', { value: 'WorkflowDispatchException' })
+}
+
+/**
  * Prefix and options, from what the versions of the original take in these places: `(prefix, options)`, or
  * `(queueService, prefix)`.
  */
@@ -96,6 +105,7 @@ export function defineRedisWorkflowService<TBase extends WorkflowServiceBase>(
 
   class RedisWorkflowService extends Engine {
     readonly #store: JournalStore
+    readonly #turns = new Turns()
 
     constructor(connectionOrConfig?: Target, keyPrefix?: unknown, options?: unknown) {
       const { prefix, options: engineOptions } = readArguments(keyPrefix, options)
@@ -119,8 +129,13 @@ export function defineRedisWorkflowService<TBase extends WorkflowServiceBase>(
       return engine.run(true, () => super.startWorkflow(...args))
     }
 
-    async runWorkflowJob(...args: unknown[]): Promise<unknown> {
-      return engine.run(true, () => super.runWorkflowJob(...args))
+    async runWorkflowJob(runId: string, ...args: unknown[]): Promise<unknown> {
+      const replay = (): Promise<unknown> => super.runWorkflowJob(runId, ...args)
+      try {
+        return await this.#turns.take(runId, () => engine.run(true, replay))
+      } catch (error) {
+        throw error instanceof LockError ? toDispatchFailure(error) : error
+      }
     }
 
     async executeWorkflowStep(...args: unknown[]): Promise<unknown> {

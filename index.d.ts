@@ -107,7 +107,8 @@ export declare class Connection extends EventEmitter<ConnectionEvents> {
   get status(): ConnectionStatus
   /**
    * Sends any command, as it is: `keyPrefix` is not applied. Commands that would change or block the shared
-   * connection are refused (`UNSUPPORTED`). On `memory://`, the common string, hash and key commands work.
+   * connection are refused (`UNSUPPORTED`). On `memory://`, the common string, hash, sorted set and key commands
+   * work.
    *
    * @throws {@link ServerError}, {@link ConnectionError}, {@link TimeoutError}
    */

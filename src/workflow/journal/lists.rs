@@ -18,17 +18,34 @@ impl Section<'_> {
         if !self.is_indexed() {
             return Ok(None);
         }
-        let ids: Vec<Vec<u8>> = self.db.sorted(&index)?.map_or_else(Vec::new, |runs| {
-            runs.iter().rev().map(|(id, _)| id.to_vec()).skip(offset).take(limit).collect()
+        let ids: Vec<String> = self.db.sorted(&index)?.map_or_else(Vec::new, |runs| {
+            let newest_first = runs.iter().rev().map(|(id, _)| String::from_utf8_lossy(id).into_owned());
+            newest_first.skip(offset).collect()
         });
         let mut runs = Vec::new();
         for id in ids {
-            match self.db.hash(self.keys.of("run", &String::from_utf8_lossy(&id))) {
-                Ok(Some(hash)) if hash.contains("id") => runs.push(alternating(Some(hash))),
-                Ok(_) => {
+            if runs.len() == limit {
+                break;
+            }
+            let key = self.keys.of("run", &id);
+            let Ok(hash) = self.db.hash(&key) else {
+                runs.push(vec![id.into_bytes()]);
+                continue;
+            };
+            let stored = hash.filter(|hash| hash.contains("id"));
+            let status = stored.and_then(|hash| hash.get("status")).unwrap_or_default();
+            let status = String::from_utf8_lossy(status).into_owned();
+            match (stored, &filter.status) {
+                (None, _) => {
                     self.db.sorted_mut(&index)?.remove(id);
                 }
-                Err(_) => runs.push(vec![id]),
+                (Some(_), Some(wanted)) if *wanted != status => {
+                    let workflow = self.field(&key, "workflow")?.unwrap_or_default();
+                    let created = self.number(&key, "createdAt")?.unwrap_or_default();
+                    self.db.sorted_mut(&index)?.remove(&id);
+                    self.place_run(&id, &String::from_utf8_lossy(&workflow), created, Some(wanted), &status)?;
+                }
+                (hash, _) => runs.push(alternating(hash)),
             }
         }
         Ok(Some(runs))

@@ -6,6 +6,9 @@ import { RedisWorkflowRunService } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { type WorkflowService, createRun, insertStep, openService } from '../helpers/pikku'
 
+const ids = (list: { id: string }[]): string[] => list.map(({ id }) => id)
+const soon = (): Date => new Date(Date.now() + 1000)
+
 export function lists(backend: Backend): void {
   const closing: (() => Promise<void>)[] = []
   let service: WorkflowService
@@ -25,9 +28,6 @@ export function lists(backend: Backend): void {
   }
   before(open)
   after(() => Promise.all(closing.map((close) => close())))
-
-  const ids = (list: { id: string }[]): string[] => list.map(({ id }) => id)
-  const soon = (): Date => new Date(Date.now() + 1000)
 
   it('lists runs newest first, by workflow, by status, page by page', async () => {
     assert.deepEqual(await runs.listRuns(), [])
@@ -115,7 +115,7 @@ export function lists(backend: Backend): void {
     const kept = await createRun(service, 'kept')
     await insertStep(service, kept, 's')
     await service.updateRunState(kept, 'n', 1)
-    const before = await data.keys()
+    const untouched = await data.keys()
     const run = await createRun(service, 'deleted')
     const id = await insertStep(service, run, 'a:b*')
     await service.setStepError(id, new Error('no'))
@@ -126,7 +126,7 @@ export function lists(backend: Backend): void {
     await data.set(`workflows:step-lock:${run}:a:b*`, 'somebody')
     assert.equal(await runs.deleteRun(run), true)
     assert.equal(await runs.deleteRun(run), false)
-    assert.deepEqual(await data.keys(), before)
+    assert.deepEqual(await data.keys(), untouched)
     assert.deepEqual(await runs.getDistinctWorkflowNames(), ['kept'])
     assert.deepEqual(ids(await runs.listRuns()), [kept])
     assert.deepEqual(await service.findUndispatchedSteps(soon(), 10), [
@@ -163,7 +163,7 @@ export function lists(backend: Backend): void {
     await open()
     const run = await createRun(service)
     const stepId = await insertStep(service, run, 'a:b')
-    const found = (before = soon()): Promise<unknown> => service.findUndispatchedSteps(before, 10)
+    const found = (time = soon()): Promise<unknown> => service.findUndispatchedSteps(time, 10)
     assert.deepEqual(await found(), [{ runId: run, stepId }])
     assert.deepEqual(await found(new Date(0)), [])
     await service.updateRunStatus(run, 'suspended')

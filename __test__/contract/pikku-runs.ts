@@ -7,6 +7,9 @@ import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 import { WIRE, type WorkflowService, createRun, openService } from '../helpers/pikku'
 
+const refused = (message: string): ((error: unknown) => true) =>
+  like({ type: LockError, code: 'LOCK_TIMEOUT', message })
+
 export function runs(backend: Backend): void {
   let service: WorkflowService
   let data: Data
@@ -168,8 +171,6 @@ export function runs(backend: Backend): void {
 
     await data.set('workflows:lock:held', 'other')
     await data.set('workflows:step-lock:held:s', 'other')
-    const refused = (message: string): ((error: unknown) => true) =>
-      like({ type: LockError, code: 'LOCK_TIMEOUT', message })
     await Promise.all([
       assert.rejects(
         service.withRunLock('held', () => work('never')),

@@ -18,6 +18,8 @@ const NAMES = [
   'ü 猫',
 ]
 
+const stepNames = (list: { stepName: string }[]): string[] => list.map(({ stepName }) => stepName)
+
 export function steps(backend: Backend): void {
   let service: WorkflowService
   let data: Data
@@ -201,7 +203,6 @@ export function steps(backend: Backend): void {
       // oxlint-disable-next-line no-await-in-loop -- in this order
       await service.setStepResult(id, { name })
     }
-    const stepNames = (list: { stepName: string }[]): string[] => list.map(({ stepName }) => stepName)
     assert.deepEqual(stepNames(await service.listStepStates(own)), NAMES)
     assert.deepEqual(stepNames(await service.getRunHistory(own)), NAMES)
     assert.deepEqual(stepNames(await service.getStepInstances(own)), NAMES)

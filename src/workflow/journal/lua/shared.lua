@@ -30,14 +30,13 @@ local function key(kind, a, b)
   return P .. ':' .. kind
 end
 
-local ESCAPES = {
-  ['"'] = '\\"', ['\\'] = '\\\\', ['\b'] = '\\b', ['\f'] = '\\f', ['\n'] = '\\n', ['\r'] = '\\r', ['\t'] = '\\t',
-}
+local CONTROLS = { ['\b'] = '\\b', ['\f'] = '\\f', ['\n'] = '\\n', ['\r'] = '\\r', ['\t'] = '\\t' }
 
 -- Text as a JSON string, byte for byte as JSON.stringify writes it. cjson would escape slashes.
 local function quote(text)
-  return '"' .. string.gsub(text, '[%z\1-\31"\\]', function(char)
-    return ESCAPES[char] or string.format('\\u%04x', string.byte(char))
+  local quoted = string.gsub(text, '["\\]', '\\%0')
+  return '"' .. string.gsub(quoted, '[%z\1-\31]', function(char)
+    return CONTROLS[char] or string.format('\\u%04x', string.byte(char))
   end) .. '"'
 end
 

@@ -100,6 +100,26 @@ export function runtime(backend: Backend): void {
     assert.equal(app.callsOf('ship').length, 5)
   })
 
+  it('another process that cannot have the lock of a run leaves it alone', async () => {
+    const app = await open(1)
+    const { RedisWorkflowService } = await import('../../pikku.mjs')
+    const other = new RedisWorkflowService(app.service.connection)
+    let status: string | undefined
+    app.addWorkflow('contended', async (workflow) =>
+      workflow.do('long', async () => {
+        const text = `Failed to acquire lock for run ${workflow.runId} after 10 retries`
+        await assert.rejects(other.orchestrateWorkflow(workflow.runId, {} as never), {
+          code: 'LOCK_TIMEOUT',
+          message: text,
+        })
+        status = (await other.getRun(workflow.runId))?.status
+        return 'done'
+      }),
+    )
+    const { run } = await app.run('contended', {})
+    assert.deepEqual([status, run.status, run.output], ['running', 'completed', 'done'])
+  })
+
   it('a queued step that fails at first is tried again', async () => {
     const app = await open(1)
     let failures = 2

@@ -76,10 +76,13 @@ export interface CorruptRow {
 export type JournalList<T> = T[] & { readonly corrupt: readonly CorruptRow[] }
 
 /** Statuses of the documented service in today's words. */
-const TODAY: Record<string, JournalStepStatus | undefined> = { done: 'succeeded', error: 'failed' }
+const TODAY = new Map<string | undefined, JournalStepStatus>([
+  ['done', 'succeeded'],
+  ['error', 'failed'],
+])
 
 export function toStatus(status: string | undefined): JournalStepStatus {
-  return TODAY[status ?? ''] ?? ((status ?? 'pending') as JournalStepStatus)
+  return TODAY.get(status) ?? ((status ?? 'pending') as JournalStepStatus)
 }
 
 function dateField(fields: Fields, name: string, key: string): Date {
@@ -118,9 +121,7 @@ export function toStep(
   const status = toStatus(fields['status'])
   // With a colon in it, the key may be of another run's step.
   if (fields['runId'] !== undefined && fields['runId'] !== runId) return undefined
-  if (fields['stepId'] === undefined && (fields['status'] === undefined || !(fields['status'] in TODAY))) {
-    return undefined
-  }
+  if (fields['stepId'] === undefined && !TODAY.has(fields['status'])) return undefined
   const updatedAt = dateField(fields, 'updatedAt', key)
   return {
     stepId: fields['stepId'] ?? `${runId}:${stepName}:${updatedAt.getTime()}`,

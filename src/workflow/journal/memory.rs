@@ -106,7 +106,7 @@ impl JournalStore for MemoryJournal {
                     hash.set(field, value.as_slice());
                 }
             }
-            if change.status == "completed" && change.error.is_none() {
+            if change.status != "failed" && change.error.is_none() {
                 hash.remove("error");
             }
             let created = created.parse().unwrap_or(change.now as f64);

@@ -136,7 +136,7 @@ impl RedisJournal {
 #[async_trait]
 impl JournalStore for RedisJournal {
     async fn ping(&self) -> Result<()> {
-        self.client.call().command(Command::new("PING").reads()).await.map(drop)
+        self.client.ping().await
     }
 
     async fn create_run(&self, run: NewRun) -> Result<()> {

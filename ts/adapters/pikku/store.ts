@@ -19,7 +19,7 @@ import { Locks } from '../../lock.js'
 import { type binding, settled } from '../../native.js'
 import type { Target } from '../../options.js'
 import { checkFunction, checkInteger, checkName, kindOf } from '../../validate.js'
-import { checkStatus, jsonField, toFields, toStoredError } from '../../workflow.js'
+import { checkStatus, isError, jsonField, toFields, toStoredError } from '../../workflow.js'
 import { readHistory } from './history.js'
 
 const LOCK_TTL = 30_000
@@ -118,12 +118,12 @@ export class JournalStore {
   async updateRunStatus(id: string, status: string, output: unknown, error: unknown): Promise<void> {
     const run = checkName('the run id', id)
     const outputJson = output === undefined ? undefined : toJson('The output', output)
-    const stored = error instanceof Error ? toStoredError(error) : error
+    const stored = isError(error) ? toStoredError(error) : error
     const errorJson = stored === undefined ? undefined : toJson('The error', stored)
     const transition = await settled(
       this.#journal.updateRunStatus(run, checkStatus(status), outputJson, errorJson, Date.now()),
     )
-    if (transition === 'missing') throw new WorkflowError('RUN_NOT_FOUND', `Workflow run not found: ${id}`)
+    if (transition === 'missing') throw this.#runNotFound(id)
   }
 
   /** The new step, or `null` if there is one of this name. */
@@ -265,7 +265,7 @@ export class JournalStore {
     const stored = await settled(
       this.#journal.setRunState(run, field, toJson('The value', value), Date.now()),
     )
-    if (!stored) throw new WorkflowError('RUN_NOT_FOUND', `Workflow run not found: ${runId}`)
+    if (!stored) throw this.#runNotFound(runId)
   }
 
   async runState(runId: string): Promise<Record<string, unknown>> {
@@ -337,6 +337,11 @@ export class JournalStore {
         retryable: true,
       })
     return locks.hold(key, LOCK_TTL, patience, fn, refused)
+  }
+
+  #runNotFound(id: string): WorkflowError {
+    const key = `${this.prefix}:run:${id}`
+    return new WorkflowError('RUN_NOT_FOUND', `Workflow run not found: ${id}`, { key })
   }
 
   #toStep(runId: string, stepName: string, fields: readonly string[]): JournalStep | undefined {

@@ -18,7 +18,8 @@ if stored[2] == 'completed' or stored[2] == 'cancelled' then
   return stored[2] == status and 1 or 2
 end
 redis.call('HSET', KEYS[1], 'status', status, 'updatedAt', now, unpack(ARGV, 5))
-if status == 'completed' and ARGV[5] ~= 'error' and ARGV[7] ~= 'error' then
+-- What an earlier attempt failed with is no error of a run that goes on or has completed.
+if status ~= 'failed' and ARGV[5] ~= 'error' and ARGV[7] ~= 'error' then
   redis.call('HDEL', KEYS[1], 'error')
 end
 place_run(ARGV[2], stored[3] or '', tonumber(stored[4]) or now, stored[2], status)

@@ -107,7 +107,8 @@ export declare class Connection extends EventEmitter<ConnectionEvents> {
   get status(): ConnectionStatus
   /**
    * Sends any command, as it is: `keyPrefix` is not applied. Commands that would change or block the shared
-   * connection are refused (`UNSUPPORTED`). On `memory://`, the common string, hash and key commands work.
+   * connection are refused (`UNSUPPORTED`). On `memory://`, the common string, hash, sorted set and key commands
+   * work.
    *
    * @throws {@link ServerError}, {@link ConnectionError}, {@link TimeoutError}
    */
@@ -148,6 +149,10 @@ export type ErrorCode =
   | 'LOCK_TIMEOUT'
   | 'RUN_NOT_FOUND'
   | 'INVALID_TRANSITION'
+  | 'STEP_NOT_FOUND'
+  | 'STEP_EXISTS'
+  | 'STEP_MISMATCH'
+  | 'VERSION_NOT_FOUND'
   | 'SAGA_NOT_FOUND'
   | 'SAGA_EXISTS'
   | 'CONCURRENCY_CONFLICT'
@@ -194,7 +199,11 @@ export declare class ServerError extends FerroflowError {}
 export declare class CorruptEntryError extends FerroflowError {}
 /** Somebody else held the lock all the time (`LOCK_TIMEOUT`). */
 export declare class LockError extends FerroflowError {}
-/** There is no such run (`RUN_NOT_FOUND`), or it has ended for good (`INVALID_TRANSITION`). */
+/**
+ * There is no such run, step or version (`RUN_NOT_FOUND`, `STEP_NOT_FOUND`, `VERSION_NOT_FOUND`), there is such a step
+ * already (`STEP_EXISTS`), it is for another function (`STEP_MISMATCH`), or the run has ended for good
+ * (`INVALID_TRANSITION`).
+ */
 export declare class WorkflowError extends FerroflowError {}
 /** There is no such saga (`SAGA_NOT_FOUND`). */
 export declare class SagaError extends FerroflowError {}
@@ -458,6 +467,137 @@ export interface StoredError {
 }
 /** Status of a run. The documented ones are the first three; the others belong to later versions of the core. */
 export type WorkflowStatus = 'running' | 'completed' | 'failed' | 'suspended' | 'cancelled'
+/** Status of a step in today's words. */
+export type JournalStepStatus = 'pending' | 'scheduled' | 'running' | 'succeeded' | 'failed' | 'suspended'
+/** A workflow run of @pikku/core 0.12, as loaded. */
+export interface JournalRun {
+  id: string
+  /** Name of the workflow. */
+  workflow: string
+  status: WorkflowStatus
+  input: any
+  output?: any
+  error?: StoredError
+  inline?: boolean
+  graphHash?: string
+  deterministic?: boolean
+  plannedSteps?: {
+    stepName: string
+    displayName?: string
+  }[]
+  /** How the run was started. */
+  wire: {
+    type: string
+    id?: string
+    parentRunId?: string
+    parentStepId?: string
+    pikkuUserId?: string
+  }
+  createdAt: Date
+  updatedAt: Date
+}
+/** A step of @pikku/core 0.12, as loaded. */
+export interface JournalStep {
+  stepId: string
+  status: JournalStepStatus
+  /** The function that the step was dispatched with; `null` for none. */
+  rpcName?: string | null
+  result?: any
+  error?: StoredError
+  /** 1 for the first attempt. */
+  attemptCount: number
+  retries?: number
+  retryDelay?: string
+  fromStepName?: string
+  createdAt: Date
+  updatedAt: Date
+}
+/** One attempt of a step. */
+export interface JournalAttempt extends JournalStep {
+  stepName: string
+  runningAt?: Date
+  scheduledAt?: Date
+  succeededAt?: Date
+  failedAt?: Date
+}
+/** A row that a list leaves out. */
+export interface CorruptRow {
+  /** Id of the run, or name of the step. */
+  id: string
+  /** The Redis key. */
+  key: string
+  reason: string
+}
+/** A list of what can be read; `corrupt` (not enumerable) says what cannot. */
+export type JournalList<T> = T[] & {
+  readonly corrupt: readonly CorruptRow[]
+}
+/** Which runs {@link RedisWorkflowRunService.listRuns} returns. */
+export interface ListRunsOptions {
+  /** Only runs of this workflow. */
+  workflowName?: string
+  /** Only runs with this status. */
+  status?: WorkflowStatus
+  /** Default: 50. */
+  limit?: number
+  /** How many of the newest runs to leave out. Default: 0. */
+  offset?: number
+}
+/** A step with what it was started with. */
+export interface JournalRunStep extends Omit<JournalStep, 'rpcName' | 'fromStepName'> {
+  stepName: string
+  rpcName?: string
+  data?: any
+}
+/**
+ * Reads and deletes the workflow runs of @pikku/core 0.12 (contract of @pikku/redis): for consoles and clean-up.
+ *
+ * Lists come from indexes and cost one round trip, however much else the database holds. Runs that the original made
+ * are in no index: where nothing is indexed yet, the first list adds them; in a mixed fleet, {@link indexRuns} does.
+ */
+export declare class RedisWorkflowRunService {
+  #private
+  /**
+   * @param connectionOrConfig - where the runs are. A connection made here is closed by `close()`
+   * @param keyPrefix - Default: `workflows`
+   */
+  constructor(connectionOrConfig: Target, keyPrefix?: string)
+  /** Runs, newest first. One that is corrupt is left out and named in `corrupt`. */
+  listRuns(options?: ListRunsOptions): Promise<JournalList<JournalRun>>
+  /** The run, or `null` if there is none. */
+  getRun(id: string): Promise<JournalRun | null>
+  /** The steps of a run, oldest first. One that is corrupt is left out and named in `corrupt`. */
+  getRunSteps(runId: string): Promise<JournalList<JournalRunStep>>
+  /** Every attempt of every step of a run, in the order of their beginning. */
+  getRunHistory(runId: string): Promise<JournalList<JournalAttempt>>
+  /** The names of all workflows that have runs, sorted. */
+  getDistinctWorkflowNames(): Promise<string[]>
+  /** A version of a workflow, or `null` if there is none. */
+  getWorkflowVersion(
+    name: string,
+    graphHash: string,
+  ): Promise<{
+    graph: any
+    source: string
+  } | null>
+  /**
+   * Deletes a run with everything that belongs to it: steps, history, state, locks, places in lists.
+   *
+   * @returns whether there was such a run
+   */
+  deleteRun(id: string): Promise<boolean>
+  /**
+   * Adds the runs that the original made to the lists. Looks at all keys of the database, in small steps: for once
+   * after a migration, not for every day.
+   *
+   * @returns how many runs were added
+   */
+  indexRuns(): Promise<number>
+  /** The connection in use. */
+  get connection(): Connection
+  /** Closes the connection that this service made. One that was given to it stays open. */
+  close(): Promise<void>
+}
 /** A workflow run, as loaded. */
 export interface WorkflowRun {
   id: string
@@ -580,6 +720,98 @@ export declare class RedisWorkflowStateService {
    */
   close(): Promise<void>
 }
+/** `WorkflowStateService` of a core of the application's own. */
+export type WorkflowStateServiceBase = abstract new (queue?: any) => object
+/** What the documented service offers, whatever its base. */
+export type RedisWorkflowStateServiceMethods = Pick<
+  RedisWorkflowStateService,
+  | 'init'
+  | 'createRun'
+  | 'getRun'
+  | 'updateRunStatus'
+  | 'getStepState'
+  | 'setStepScheduled'
+  | 'setStepResult'
+  | 'setStepError'
+  | 'withRunLock'
+  | 'connection'
+  | 'close'
+>
+/** The class that {@link defineRedisWorkflowStateService} makes. */
+export interface RedisWorkflowStateServiceClass<TBase extends WorkflowStateServiceBase> {
+  new (
+    connectionOrConfig: Target,
+    queue?: any,
+    keyPrefix?: string,
+  ): InstanceType<TBase> & RedisWorkflowStateServiceMethods
+}
+/**
+ * {@link RedisWorkflowStateService} as a subclass of the application's own `WorkflowStateService`, which brings the
+ * engine (`startWorkflow`, `runWorkflowJob`, `addToQueue` …) and gets the queue.
+ */
+export declare function defineRedisWorkflowStateService<TBase extends WorkflowStateServiceBase>(
+  Base: TBase,
+): RedisWorkflowStateServiceClass<TBase>
+/** `PikkuWorkflowService` of @pikku/core/workflow, whatever its version. */
+export type WorkflowServiceBase = abstract new (...args: any[]) => object
+/** Options of {@link RedisWorkflowServiceClass}: those of `PikkuWorkflowService`. */
+export interface WorkflowServiceOptions {
+  queueStrategy?: 'per-workflow' | 'shared-groups'
+  /** Default: 20. */
+  queueConcurrency?: number
+  /** Default: 2. */
+  queueGroupConcurrency?: any
+  /** Default: true. */
+  wireQueues?: boolean
+  mirror?: any
+}
+/** Error classes of the core, for those who catch them by class. */
+export interface WorkflowServiceErrors {
+  WorkflowStepFunctionMismatchError?: new (runId: string, stepName: string) => Error
+}
+/** What a workflow service on Redis has beside what `PikkuWorkflowService` asks for. */
+export interface RedisWorkflowServiceMethods {
+  /** Verifies that Redis answers. */
+  init(): Promise<void>
+  /**
+   * Takes a step for execution, atomically: of all who try, one gets it.
+   *
+   * @returns the step, now `running` (a failed one in its next attempt), or `null` if it has succeeded or somebody
+   *   else runs it
+   * @throws an error if the step was dispatched with another function, or does not exist
+   */
+  claimStepForExecution(runId: string, stepName: string, rpcName: string | null): Promise<JournalStep | null>
+  /** The connection in use. */
+  readonly connection: Connection
+  /** Closes the connection that this service made. One that was given to it stays open. */
+  close(): Promise<void>
+}
+/** The class that {@link defineRedisWorkflowService} makes. */
+export interface RedisWorkflowServiceClass<TBase extends WorkflowServiceBase> {
+  /**
+   * @param connectionOrConfig - where the runs are. Default: `127.0.0.1:6379`
+   * @param keyPrefix - Default: `workflows`. A queue service in its place, as older versions took one, is ignored:
+   *   the core has its own
+   */
+  new (
+    connectionOrConfig?: Target,
+    keyPrefix?: any,
+    options?: WorkflowServiceOptions | string,
+  ): InstanceType<TBase> & RedisWorkflowServiceMethods
+}
+/**
+ * A workflow service on Redis for a `PikkuWorkflowService` of the application's own, of @pikku/core 0.12.
+ * `ferroflow/pikku` has it ready made.
+ *
+ * Keys and fields are those of @pikku/redis, so that both may share one Redis. Every method is one atomic step and one
+ * round trip. Where the original loses data, this does not: a step that has succeeded stays so, a step is inserted
+ * once, the history is part of each change, and nothing is ever looked for in all keys of the database, except the
+ * steps of runs that the original made.
+ */
+export declare function defineRedisWorkflowService<TBase extends WorkflowServiceBase>(
+  Base: TBase,
+  errors?: WorkflowServiceErrors,
+): RedisWorkflowServiceClass<TBase>
 /** The constructor of @saga-bus/core's `ConcurrencyError`. */
 export type CoreConcurrencyError = new (
   sagaId: string,

@@ -14,6 +14,7 @@ export const {
   RedisLockManager,
   RedisSagaStore,
   RedisWakeSignaler,
+  RedisWorkflowRunService,
   RedisWorkflowStateService,
   SagaError,
   ServerError,
@@ -21,6 +22,8 @@ export const {
   WorkflowError,
   connect,
   createRedisStore,
+  defineRedisWorkflowService,
+  defineRedisWorkflowStateService,
 } = ferroflow
 
 export default ferroflow

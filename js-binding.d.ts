@@ -42,6 +42,60 @@ export declare class NativeConnection {
   close(): Promise<void>
 }
 
+/** The journal of runs under one prefix of one connection. */
+export declare class NativeJournal {
+  /** The journal whose keys start with `prefix`. */
+  static open(connection: NativeConnection, prefix: string): NativeJournal
+  /** Proves that the backend answers. */
+  ping(): Promise<void>
+  /** Stores a run; `fields` alternates all its fields and values. */
+  createRun(id: string, workflow: string, fields: Array<string>, now: number): Promise<void>
+  /** Fields and values of a run, alternating; empty if there is none. */
+  run(runId: string): Promise<string[]>
+  /** Changes the status of a run: `applied`, `missing` or `final`. */
+  updateRunStatus(runId: string, status: string, output: string | undefined | null, error: string | undefined | null, now: number): Promise<string>
+  /** Stores a step with its first entry of history; `false` if it is there already. */
+  insertStep(runId: string, name: string, id: string, fields: Array<string>, entry: string, now: number): Promise<boolean>
+  /** Fields and values of a step, alternating; empty if there is none. */
+  step(runId: string, name: string): Promise<string[]>
+  /** Moves a step to a status, with the field `result` or `error` and its JSON: `moved`, `stayed` or `missing`. */
+  moveStep(stepId: string, status: string, field: string | undefined | null, json: string | undefined | null, now: number): Promise<string>
+  /** Sets a field of a step that has no part in its status; `false` if there is no such step. */
+  setStepField(stepId: string, field: string, value: string, now: number): Promise<boolean>
+  /** Begins the next attempt of a step. Its fields and values; empty if there is no such step. */
+  retryStep(stepId: string, status: string, now: number): Promise<string[]>
+  /** Takes a step for execution: its fields and values, or `missing`, `mismatch` or `taken`. */
+  claimStep(runId: string, name: string, rpcName: string | undefined | null, now: number): Promise<string[] | 'missing' | 'mismatch' | 'taken'>
+  /** The steps of a run in the order of their insertion, each with these fields or, if none is named, all. */
+  steps(runId: string, fields: Array<string>): Promise<[name: string, fields: string[]][]>
+  /** The histories of the steps of a run: name, name of the step before (or nothing), entries. */
+  history(runId: string): Promise<[name: string, from: string, entries: string[]][]>
+  /** Status and result of each of these steps. */
+  results(runId: string, names: Array<string>): Promise<[status: string | null, result: string | null][]>
+  /** Stores a named value of a run's state; `false` if there is no such run. */
+  setRunState(runId: string, name: string, json: string, now: number): Promise<boolean>
+  /** The state of a run: what old versions stored as one JSON object, then names and JSON, alternating. */
+  runState(runId: string): Promise<[blob: string | null, values: string[]]>
+  /** Stores a version of a workflow, unless it is there. */
+  addVersion(workflow: string, graphHash: string, fields: Array<string>): Promise<void>
+  /** Changes the status of a version; `false` if there is none. */
+  setVersionStatus(workflow: string, graphHash: string, status: string): Promise<boolean>
+  /** Fields and values of a version, alternating; empty if there is none. */
+  version(workflow: string, graphHash: string): Promise<string[]>
+  /** Fields and values of runs, newest first; `null` if runs were never listed. */
+  listRuns(workflow: string | undefined | null, status: string | undefined | null, offset: number, limit: number): Promise<string[][] | null>
+  /** Names of workflows that have runs, sorted; `null` if runs were never listed. */
+  workflowNames(): Promise<string[] | null>
+  /** Lists the runs that are not listed yet, and says how many they were. */
+  indexRuns(): Promise<number>
+  /** Deletes a run with everything that belongs to it; `false` if there is none. */
+  deleteRun(runId: string): Promise<boolean>
+  /** Ids of running runs with no step in flight in which nothing happened since `before`. */
+  stalledRuns(before: number, limit: number): Promise<string[]>
+  /** Run id and step id of steps of running runs that have been pending since `before`. */
+  undispatchedSteps(before: number, limit: number): Promise<[runId: string, stepId: string][]>
+}
+
 /** Locks under one prefix of one connection. */
 export declare class NativeLocks {
   /** Locks whose keys start with `prefix`. */

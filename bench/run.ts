@@ -6,6 +6,7 @@ import { cpus, totalmem } from 'node:os'
 
 import { RedisServer } from '../__test__/helpers/redis-server.js'
 import { measureIdle, measureMemory, measureStall } from './footprint.js'
+import { measureJournal } from './journal.js'
 import { measureRaw } from './raw.js'
 import { measureSignal } from './signal.js'
 
@@ -23,6 +24,7 @@ async function main(): Promise<void> {
   if (only === undefined || only === 'stall') await measureStall(server)
   if (only === undefined || only === 'idle') await measureIdle(server)
   if (only === undefined || only === 'memory') await measureMemory(server)
+  if (only === undefined || only === 'journal') await measureJournal(server)
 }
 
 void main()

@@ -10,7 +10,7 @@
 //! - [`connection`]: a target becomes a connection; commands of one tick leave as one pipeline.
 //! - [`memory`]: the embedded engine behind `memory://`.
 //! - [`workflow`], [`lock`], [`saga`], [`signal`], [`cache`], [`task_store`]: one folder a domain, each a trait with
-//!   a Redis and a memory implementation.
+//!   a Redis and a memory implementation. `workflow` has two: the documented state, and the journal of today's engine.
 //! - [`binding`]: the only code that JavaScript sees; it converts and delegates.
 
 #![warn(missing_docs)]

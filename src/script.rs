@@ -17,6 +17,8 @@ pub struct Script {
 /// Whether a script whose reply was lost may run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnLostReply {
+    /// It asks, and whatever it changes says the same as before.
+    Read,
     /// Running it twice has the effect of running it once.
     Repeat,
     /// The caller gets `OUTCOME_UNKNOWN`, and may know better.
@@ -50,7 +52,11 @@ impl Script {
             for argument in arguments {
                 command.push(argument);
             }
-            if on_lost_reply == OnLostReply::Repeat { command.repeatable() } else { command }
+            match on_lost_reply {
+                OnLostReply::Read => command.reads(),
+                OnLostReply::Repeat => command.repeatable(),
+                OnLostReply::Report => command,
+            }
         };
         if !call.client().first_use_of_script(digest) {
             match call.command(request("EVALSHA", digest)).await {

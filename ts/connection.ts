@@ -148,7 +148,8 @@ export class Connection extends EventEmitter<ConnectionEvents> {
 
   /**
    * Sends any command, as it is: `keyPrefix` is not applied. Commands that would change or block the shared
-   * connection are refused (`UNSUPPORTED`). On `memory://`, the common string, hash and key commands work.
+   * connection are refused (`UNSUPPORTED`). On `memory://`, the common string, hash, sorted set and key commands
+   * work.
    *
    * @throws {@link ServerError}, {@link ConnectionError}, {@link TimeoutError}
    */

@@ -18,6 +18,10 @@ export type ErrorCode =
   | 'LOCK_TIMEOUT'
   | 'RUN_NOT_FOUND'
   | 'INVALID_TRANSITION'
+  | 'STEP_NOT_FOUND'
+  | 'STEP_EXISTS'
+  | 'STEP_MISMATCH'
+  | 'VERSION_NOT_FOUND'
   | 'SAGA_NOT_FOUND'
   | 'SAGA_EXISTS'
   | 'CONCURRENCY_CONFLICT'
@@ -112,7 +116,11 @@ export class LockError extends FerroflowError {
   }
 }
 
-/** There is no such run (`RUN_NOT_FOUND`), or it has ended for good (`INVALID_TRANSITION`). */
+/**
+ * There is no such run, step or version (`RUN_NOT_FOUND`, `STEP_NOT_FOUND`, `VERSION_NOT_FOUND`), there is such a step
+ * already (`STEP_EXISTS`), it is for another function (`STEP_MISMATCH`), or the run has ended for good
+ * (`INVALID_TRANSITION`).
+ */
 export class WorkflowError extends FerroflowError {
   static {
     this.prototype.name = 'WorkflowError'

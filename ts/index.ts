@@ -45,14 +45,41 @@ export {
 export type { RedisImpl } from './adapters/idioteque/delegate.js'
 export { createRedisStore, type RedisStoreOptions, type WorkerStore } from './adapters/idioteque/store.js'
 export {
+  RedisWorkflowRunService,
+  type JournalRunStep,
+  type ListRunsOptions,
+} from './adapters/pikku/run-service.js'
+export {
+  defineRedisWorkflowStateService,
+  type RedisWorkflowStateServiceClass,
+  type RedisWorkflowStateServiceMethods,
+  type WorkflowStateServiceBase,
+} from './adapters/pikku/state-mixin.js'
+export {
   RedisWorkflowStateService,
   type StepState,
   type StepStatus,
   type UpdateRunStatusOptions,
   type WorkflowRun,
-} from './adapters/pikku.js'
+} from './adapters/pikku/state-service.js'
+export {
+  defineRedisWorkflowService,
+  type RedisWorkflowServiceClass,
+  type RedisWorkflowServiceMethods,
+  type WorkflowServiceBase,
+  type WorkflowServiceErrors,
+  type WorkflowServiceOptions,
+} from './adapters/pikku/workflow-service.js'
 export type { CoreConcurrencyError } from './adapters/saga-bus/core-errors.js'
 export type { RedisSagaStoreOptions } from './adapters/saga-bus/options.js'
 export { RedisSagaStore } from './adapters/saga-bus/store.js'
+export type {
+  CorruptRow,
+  JournalAttempt,
+  JournalList,
+  JournalRun,
+  JournalStep,
+  JournalStepStatus,
+} from './journal.js'
 export type { SagaMetadata } from './saga.js'
 export type { StoredError, WorkflowStatus } from './workflow.js'

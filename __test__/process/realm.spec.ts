@@ -95,6 +95,8 @@ describe('ferroflow loaded in another context', () => {
     const outer = ferroflow.connect('redis://127.0.0.1:1')
     const own = inner.connect('redis://127.0.0.1:1')
     const statuses: string[] = []
+    // Events keep no process alive.
+    const alive = setInterval(() => undefined, 1000)
     await Promise.all(
       [outer, own].map(
         (connection, index) =>
@@ -106,6 +108,7 @@ describe('ferroflow loaded in another context', () => {
           }),
       ),
     )
+    clearInterval(alive)
     assert.deepEqual(statuses, ['reconnecting', 'reconnecting'])
     const locks = new inner.RedisLockManager(ferroflow.connect('memory://shared between copies'))
     assert.equal(typeof (await locks.tryAcquire('k')), 'string')

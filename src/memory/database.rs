@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 
 use super::clock::Clock;
 use super::entry::{Entry, Hash, Value};
+use super::sorted_set::SortedSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Millis;
 
@@ -27,8 +28,8 @@ pub struct Database {
     entries: IndexMap<Key, Entry>,
     /// The entries that expire, soonest first.
     deadlines: BTreeSet<(Millis, Key)>,
-    /// The hashes that this section may have emptied.
-    changed_hashes: Vec<Key>,
+    /// The hashes and sorted sets that this section may have emptied.
+    changed: Vec<Key>,
 }
 
 impl Database {
@@ -38,7 +39,7 @@ impl Database {
             clock,
             entries: IndexMap::new(),
             deadlines: BTreeSet::new(),
-            changed_hashes: Vec::new(),
+            changed: Vec::new(),
         }
     }
 
@@ -49,7 +50,7 @@ impl Database {
 
     pub(super) fn end_section(&mut self) {
         // To find such an entry is to remove it.
-        while let Some(key) = self.changed_hashes.pop() {
+        while let Some(key) = self.changed.pop() {
             self.find(&key);
         }
     }
@@ -75,7 +76,7 @@ impl Database {
             None => Ok(None),
             Some(index) => match &mut self.entries[index].value {
                 Value::Text(text) => Ok(Some(text)),
-                Value::Hash(_) => Err(wrong_type(key)),
+                _ => Err(wrong_type(key)),
             },
         }
     }
@@ -113,7 +114,7 @@ impl Database {
             None => Ok(None),
             Some(index) => match &self.entries[index].value {
                 Value::Hash(hash) => Ok(Some(hash)),
-                Value::Text(_) => Err(wrong_type(key)),
+                _ => Err(wrong_type(key)),
             },
         }
     }
@@ -128,8 +129,37 @@ impl Database {
         };
         match self.entries.get_index_mut(index) {
             Some((key, Entry { value: Value::Hash(hash), .. })) => {
-                self.changed_hashes.push(Arc::clone(key));
+                self.changed.push(Arc::clone(key));
                 Ok(hash)
+            }
+            _ => Err(wrong_type(key)),
+        }
+    }
+
+    /// The sorted set at `key`. Never an empty one.
+    pub fn sorted(&mut self, key: impl AsRef<[u8]>) -> Result<Option<&SortedSet>> {
+        let key = key.as_ref();
+        match self.find(key) {
+            None => Ok(None),
+            Some(index) => match &self.entries[index].value {
+                Value::Sorted(set) => Ok(Some(set)),
+                _ => Err(wrong_type(key)),
+            },
+        }
+    }
+
+    /// The sorted set at `key`, to be changed, and made if it is not there. One that is left empty counts as absent
+    /// from then on, as in Redis.
+    pub fn sorted_mut(&mut self, key: impl AsRef<[u8]>) -> Result<&mut SortedSet> {
+        let key = key.as_ref();
+        let index = match self.find(key) {
+            Some(index) => index,
+            None => self.put(key, Value::Sorted(SortedSet::default())),
+        };
+        match self.entries.get_index_mut(index) {
+            Some((key, Entry { value: Value::Sorted(set), .. })) => {
+                self.changed.push(Arc::clone(key));
+                Ok(set)
             }
             _ => Err(wrong_type(key)),
         }
@@ -190,7 +220,7 @@ impl Database {
     }
 
     /// All keys with the names of their types.
-    pub(super) fn keys(&self) -> impl Iterator<Item = (&[u8], &'static str)> {
+    pub fn keys(&self) -> impl Iterator<Item = (&[u8], &'static str)> {
         self.range(0, self.entries.len())
     }
 

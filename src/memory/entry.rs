@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 
+use super::sorted_set::SortedSet;
 use crate::time::Millis;
 
 /// Up to this many fields, Redis keeps a hash as a list, in the order in which the fields were added
@@ -21,10 +22,14 @@ impl Entry {
     }
 
     /// Whether the entry must look absent. Like Redis, an entry still lives in the millisecond of its deadline:
-    /// the clock is rounded down, and a lock must never end before its time. An empty hash is no entry.
+    /// the clock is rounded down, and a lock must never end before its time. What is empty is no entry.
     pub(super) fn is_gone(&self, now: Millis) -> bool {
         self.deadline.is_some_and(|deadline| now > deadline)
-            || matches!(&self.value, Value::Hash(hash) if hash.is_empty())
+            || match &self.value {
+                Value::Text(_) => false,
+                Value::Hash(hash) => hash.is_empty(),
+                Value::Sorted(set) => set.is_empty(),
+            }
     }
 }
 
@@ -32,6 +37,7 @@ impl Entry {
 pub(super) enum Value {
     Text(Vec<u8>),
     Hash(Hash),
+    Sorted(SortedSet),
 }
 
 impl Value {
@@ -40,6 +46,7 @@ impl Value {
         match self {
             Self::Text(_) => "string",
             Self::Hash(_) => "hash",
+            Self::Sorted(_) => "zset",
         }
     }
 }

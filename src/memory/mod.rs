@@ -5,7 +5,7 @@
 //! - [`Engine`]: what a user of the engine holds; one mutex around the data, never held across an `await`.
 //! - [`Database`]: the data, as seen by one atomic section.
 //! - [`Subscription`]: a listener to one channel.
-//! - `entry`: what a key holds. `clock`: what time it is. `glob`: the patterns of `KEYS` and `SCAN`.
+//! - `entry`, `sorted_set`: what a key holds. `clock`: what time it is. `glob`: the patterns of `KEYS` and `SCAN`.
 //! - `command`: the Redis commands that [`Engine::command`] understands, as a table.
 
 mod clock;
@@ -13,6 +13,7 @@ mod command;
 mod database;
 mod entry;
 mod glob;
+mod sorted_set;
 mod subscription;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::time::Millis;
 use clock::Clock;
 pub use database::Database;
 pub use entry::Hash;
+pub use sorted_set::SortedSet;
 use subscription::Channels;
 pub use subscription::Subscription;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub mod journal;
 pub mod memory;
 pub mod redis;
 

@@ -4,6 +4,7 @@
 mod hashes;
 mod keys;
 mod server;
+mod sorted_sets;
 mod strings;
 
 use super::{Database, Engine};
@@ -11,7 +12,8 @@ use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 
 /// All commands, by topic.
-const TABLES: [&[Command]; 4] = [strings::COMMANDS, hashes::COMMANDS, keys::COMMANDS, server::COMMANDS];
+const TABLES: [&[Command]; 5] =
+    [strings::COMMANDS, hashes::COMMANDS, sorted_sets::COMMANDS, keys::COMMANDS, server::COMMANDS];
 
 /// A command of the table.
 struct Command {

@@ -258,3 +258,33 @@ fn an_unknown_command_says_who_lacks_it() {
     assert_eq!(error.message(), "memory:// does not have the command 'LPUSH'");
     assert_eq!(Engine::new().command(&[]).unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
+
+#[test]
+fn sorted_sets_answer_as_redis_does() {
+    transcript(&[
+        "zadd z 2 b 1 a 2 c => (3)",
+        "zadd z 3 a 4 d => (1)",
+        "zrange z 0 -1 => [\"b\" \"c\" \"a\" \"d\"]",
+        "zrange z 1 2 => [\"c\" \"a\"]",
+        "zrange z -2 9 => [\"a\" \"d\"]",
+        "zrange z 3 1 => []",
+        "zrange z x 1 => -ERR value is not an integer or out of range",
+        "zrange none 0 -1 => []",
+        "zscore z a => \"3\"",
+        "zscore z none => nil",
+        "zcard z => (4)",
+        "type z => +zset",
+        "zadd z x a => -ERR value is not a valid float",
+        "zadd z nan a => -ERR value is not a valid float",
+        "zadd z 1 a 2 => -ERR syntax error",
+        "zrem z a b none => (2)",
+        "zrem z c d => (2)",
+        "exists z => (0)",
+        "zcard z => (0)",
+    ]);
+    transcript(&[
+        "set k v => +OK",
+        &format!("zadd k 1 a => {WRONG_TYPE}"),
+        &format!("zcard k => {WRONG_TYPE}"),
+    ]);
+}

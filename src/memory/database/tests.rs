@@ -149,3 +149,21 @@ fn a_scan_misses_nothing_that_stays() {
     }
     assert!((20..100).all(|n| seen.contains(format!("k{n}").as_bytes())));
 }
+
+#[test]
+fn an_emptied_sorted_set_is_absent_and_types_do_not_mix() {
+    let (_, mut db) = simulated();
+    section(&mut db, |db| {
+        db.sorted_mut("z").unwrap().add("m", 1.0);
+        assert_eq!(db.type_name(b"z"), Some("zset"));
+        assert_eq!(db.sorted("z").unwrap().map(SortedSet::len), Some(1));
+        assert!(db.hash("z").is_err() && db.get("z").is_err());
+        db.hash_mut("h").unwrap().set("f", "v");
+        assert!(db.sorted("h").is_err() && db.sorted_mut("h").is_err());
+    });
+    section(&mut db, |db| assert!(db.sorted_mut("z").unwrap().remove("m")));
+    section(&mut db, |db| {
+        assert!(!db.exists("z"));
+        assert!(db.sorted("z").unwrap().is_none());
+    });
+}

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
 
-import { Connection, connectStore, nativeOf, type StoreConnection } from '../connection.js'
-import { ConfigError, LockError, WorkflowError } from '../errors.js'
-import { toJson } from '../json.js'
-import { Locks } from '../lock.js'
-import { type binding, settled } from '../native.js'
-import type { Target } from '../options.js'
-import { checkFunction, checkName, checkObject } from '../validate.js'
+import { Connection, connectStore, nativeOf, type StoreConnection } from '../../connection.js'
+import { ConfigError, LockError, WorkflowError } from '../../errors.js'
+import { toJson } from '../../json.js'
+import { Locks } from '../../lock.js'
+import { type binding, settled } from '../../native.js'
+import type { Target } from '../../options.js'
+import { checkFunction, checkName, checkObject } from '../../validate.js'
 import {
   type StoredError,
   type WorkflowStatus,
@@ -17,7 +17,7 @@ import {
   timeField,
   toFields,
   toStoredError,
-} from '../workflow.js'
+} from '../../workflow.js'
 
 /** A workflow run, as loaded. */
 export interface WorkflowRun {

@@ -1,0 +1,397 @@
+//! The journal on a Redis server.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{
+    Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, StatusChange, Step, StepChange, StepHistory,
+    Transition,
+};
+use crate::connection::command::Command;
+use crate::connection::reply::Reply;
+use crate::connection::single::{Call, Client};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{JournalKeys, check_name};
+use crate::script::{OnLostReply, Script};
+use crate::workflow::Fields;
+
+macro_rules! script {
+    ($name:literal) => {
+        Script::new(concat!(include_str!("lua/shared.lua"), include_str!(concat!("lua/", $name, ".lua"))))
+    };
+}
+
+static CREATE_RUN: Script = script!("create_run");
+static UPDATE_RUN_STATUS: Script = script!("update_run_status");
+static INSERT_STEP: Script = script!("insert_step");
+static MOVE_STEP: Script = script!("move_step");
+static SET_STEP_FIELD: Script = script!("set_step_field");
+static RETRY_STEP: Script = script!("retry_step");
+static CLAIM_STEP: Script = script!("claim_step");
+static READ_STEPS: Script = script!("read_steps");
+static SET_RUN_STATE: Script = script!("set_run_state");
+static ADD_VERSION: Script = script!("add_version");
+static SET_VERSION_STATUS: Script = script!("set_version_status");
+static LIST_RUNS: Script = script!("list_runs");
+static INDEX_RUN: Script = script!("index_run");
+static DELETE_RUN: Script = script!("delete_run");
+static FIND_STALLED: Script = script!("find_stalled");
+static FIND_UNDISPATCHED: Script = script!("find_undispatched");
+
+/// How many keys one step of a scan looks at, and so how long it holds up others.
+const SCANNED_AT_ONCE: u64 = 1000;
+
+/// The journal on one server.
+pub struct RedisJournal {
+    client: Arc<Client>,
+    keys: JournalKeys,
+}
+
+fn texts(reply: Reply) -> Result<Vec<Vec<u8>>> {
+    reply.into_list()?.into_iter().map(|text| Ok(text.into_bytes()?.unwrap_or_default())).collect()
+}
+
+fn pair(reply: Reply) -> Result<[Reply; 2]> {
+    <[Reply; 2]>::try_from(reply.into_list()?)
+        .map_err(|_| Error::new(ErrorKind::Server, "a script answered something else than pairs"))
+}
+
+/// The part of a step id that follows from its key; a step of a run with a colon in its id says itself which it is.
+fn run_length(length: usize) -> String {
+    length.to_string()
+}
+
+impl RedisJournal {
+    /// The journal with these keys.
+    pub fn new(client: Arc<Client>, keys: JournalKeys) -> Self {
+        Self { client, keys }
+    }
+
+    /// Runs a script about the first key. All scripts get the prefix first.
+    async fn script(
+        &self,
+        call: Call<'_>,
+        script: &'static Script,
+        on_lost_reply: OnLostReply,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<Reply> {
+        let prefix = [self.keys.prefix().as_bytes()];
+        let arguments = [&prefix, arguments].concat();
+        let reply = script.run(call, on_lost_reply, keys, &arguments).await;
+        reply.map_err(|error| error.about(keys[0]))
+    }
+
+    async fn fields(&self, key: &str) -> Result<Fields> {
+        let command = Command::new("HGETALL").arg(key).reads();
+        self.client.call().command(command).await.and_then(texts).map_err(|error| error.about(key))
+    }
+
+    /// The names that follow `{prefix}:{kind}:` in keys, each at least once. Looks at all keys of the database, in
+    /// small steps that each have the time of a call; the server goes on serving others in between.
+    async fn scan(&self, kind: &str) -> Result<Vec<Vec<u8>>> {
+        let (start, pattern) = self.keys.start_and_pattern(kind);
+        let mut names = Vec::new();
+        let mut cursor = b"0".to_vec();
+        loop {
+            let command = Command::new("SCAN").arg(&cursor).arg("MATCH").arg(&pattern);
+            let command = command.arg("COUNT").number(SCANNED_AT_ONCE).reads();
+            let [next, keys] = pair(self.client.call().command(command).await?)?;
+            names.extend(texts(keys)?.into_iter().map(|key| key[start.len()..].to_vec()));
+            cursor = next.into_bytes()?.unwrap_or_default();
+            if cursor == b"0" {
+                names.sort();
+                names.dedup();
+                return Ok(names);
+            }
+        }
+    }
+
+    /// Name and content of each step.
+    async fn read_steps(&self, run_id: &str, what: &str, fields: &[&str]) -> Result<Vec<(Vec<u8>, Reply)>> {
+        check_name("the run id", run_id)?;
+        let index = self.keys.of("steps", run_id);
+        let count = fields.len().to_string();
+        let mut arguments = vec![run_id.as_bytes(), what.as_bytes(), b"0", count.as_bytes()];
+        arguments.extend(fields.iter().map(|field| field.as_bytes()));
+        let call = self.client.call();
+        let mut reply = self.script(call, &READ_STEPS, OnLostReply::Read, &[&index], &arguments).await?;
+        if reply == Reply::Nil {
+            // A run that the original made.
+            let names = self.scan(&format!("step:{run_id}")).await?;
+            arguments[2] = b"1";
+            arguments.extend(names.iter().map(Vec::as_slice));
+            let call = self.client.call();
+            reply = self.script(call, &READ_STEPS, OnLostReply::Read, &[&index], &arguments).await?;
+        }
+        let steps = reply.into_list()?.into_iter().map(|step| {
+            let [name, content] = pair(step)?;
+            Ok((name.into_bytes()?.unwrap_or_default(), content))
+        });
+        steps.collect()
+    }
+}
+
+#[async_trait]
+impl JournalStore for RedisJournal {
+    async fn ping(&self) -> Result<()> {
+        self.client.ping().await
+    }
+
+    async fn create_run(&self, run: NewRun) -> Result<()> {
+        let key = self.keys.run(&run.id)?;
+        check_name("the workflow name", &run.workflow)?;
+        let now = run.now.to_string();
+        let mut arguments = vec![run.id.as_bytes(), run.workflow.as_bytes(), now.as_bytes()];
+        arguments.extend(run.fields.iter().map(Vec::as_slice));
+        // Nobody else knows the id yet, so storing it twice is storing it once.
+        self.script(self.client.call(), &CREATE_RUN, OnLostReply::Repeat, &[&key], &arguments).await.map(drop)
+    }
+
+    async fn run(&self, run_id: &str) -> Result<Fields> {
+        self.fields(&self.keys.run(run_id)?).await
+    }
+
+    async fn update_run_status(&self, run_id: &str, change: StatusChange) -> Result<Transition> {
+        let key = self.keys.run(run_id)?;
+        let now = change.now.to_string();
+        let mut arguments = vec![run_id.as_bytes(), change.status.as_bytes(), now.as_bytes()];
+        for (field, value) in [("output", &change.output), ("error", &change.error)] {
+            if let Some(value) = value {
+                arguments.extend([field.as_bytes(), value]);
+            }
+        }
+        // Not repeated after a lost reply: a later change by somebody else may lie between the two.
+        let call = self.client.call();
+        let reply = self.script(call, &UPDATE_RUN_STATUS, OnLostReply::Report, &[&key], &arguments).await?;
+        Ok(match reply {
+            Reply::Int(1) => Transition::Applied,
+            Reply::Int(2) => Transition::Final,
+            _ => Transition::Missing,
+        })
+    }
+
+    async fn insert_step(&self, step: NewStep) -> Result<bool> {
+        let key = self.keys.step(&step.run_id, &step.name)?;
+        let now = step.now.to_string();
+        let mut arguments: Vec<&[u8]> = vec![
+            step.run_id.as_bytes(),
+            step.name.as_bytes(),
+            step.id.as_bytes(),
+            now.as_bytes(),
+            &step.entry,
+        ];
+        arguments.extend(step.fields.iter().map(Vec::as_slice));
+        let call = self.client.call();
+        let reply = self.script(call, &INSERT_STEP, OnLostReply::Report, &[&key], &arguments).await?;
+        Ok(reply == Reply::Int(1))
+    }
+
+    async fn step(&self, run_id: &str, step_name: &str) -> Result<Fields> {
+        self.fields(&self.keys.step(run_id, step_name)?).await
+    }
+
+    async fn move_step(&self, step_id: &str, change: StepChange) -> Result<Moved> {
+        let (key, length) = self.keys.step_of_id(step_id)?;
+        let (length, now) = (run_length(length), change.now.to_string());
+        let mut arguments =
+            vec![step_id.as_bytes(), length.as_bytes(), change.status.as_bytes(), now.as_bytes()];
+        if let Some((field, json)) = &change.payload {
+            arguments.extend([field.as_bytes(), json]);
+        }
+        // Another attempt may have begun between two of the others.
+        let on_lost_reply = match change.status.as_str() {
+            "succeeded" => OnLostReply::Repeat,
+            _ => OnLostReply::Report,
+        };
+        let reply = self.script(self.client.call(), &MOVE_STEP, on_lost_reply, &[&key], &arguments).await?;
+        Ok(match reply {
+            Reply::Int(1) => Moved::Moved,
+            Reply::Int(0) => Moved::Stayed,
+            _ => Moved::Missing,
+        })
+    }
+
+    async fn set_step_field(&self, step_id: &str, field: &str, value: &str, now: u64) -> Result<bool> {
+        let (key, _) = self.keys.step_of_id(step_id)?;
+        let now = now.to_string();
+        let arguments = [step_id.as_bytes(), field.as_bytes(), value.as_bytes(), now.as_bytes()];
+        let call = self.client.call();
+        let reply = self.script(call, &SET_STEP_FIELD, OnLostReply::Repeat, &[&key], &arguments).await?;
+        Ok(reply == Reply::Int(1))
+    }
+
+    async fn retry_step(&self, step_id: &str, status: &str, now: u64) -> Result<Fields> {
+        let (key, length) = self.keys.step_of_id(step_id)?;
+        let (length, now) = (run_length(length), now.to_string());
+        let arguments = [step_id.as_bytes(), length.as_bytes(), status.as_bytes(), now.as_bytes()];
+        let call = self.client.call();
+        texts(self.script(call, &RETRY_STEP, OnLostReply::Report, &[&key], &arguments).await?)
+    }
+
+    async fn claim_step(
+        &self,
+        run_id: &str,
+        step_name: &str,
+        function: Option<&str>,
+        now: u64,
+    ) -> Result<Claim> {
+        let key = self.keys.step(run_id, step_name)?;
+        let now = now.to_string();
+        let mut arguments = vec![run_id.as_bytes(), now.as_bytes()];
+        arguments.extend(function.map(str::as_bytes));
+        let call = self.client.call();
+        let reply = self.script(call, &CLAIM_STEP, OnLostReply::Report, &[&key], &arguments).await?;
+        let mut words = reply.into_list()?.into_iter();
+        let outcome = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
+        Ok(match (outcome.as_slice(), words.next()) {
+            (b"claimed", Some(fields)) => Claim::Claimed(texts(fields)?),
+            (b"taken", _) => Claim::Taken,
+            (b"mismatch", _) => Claim::Mismatch,
+            _ => Claim::Missing,
+        })
+    }
+
+    async fn steps(&self, run_id: &str, fields: &[&str]) -> Result<Vec<Step>> {
+        let steps = self.read_steps(run_id, "fields", fields).await?;
+        steps.into_iter().map(|(name, content)| Ok(Step { name, fields: texts(content)? })).collect()
+    }
+
+    async fn history(&self, run_id: &str) -> Result<Vec<StepHistory>> {
+        let steps = self.read_steps(run_id, "history", &[]).await?;
+        let histories = steps.into_iter().map(|(name, content)| {
+            let [from, entries] = pair(content)?;
+            Ok(StepHistory { name, from: from.into_bytes()?.unwrap_or_default(), entries: texts(entries)? })
+        });
+        histories.collect()
+    }
+
+    async fn results(&self, run_id: &str, step_names: &[String]) -> Result<Vec<[Option<Vec<u8>>; 2]>> {
+        let keys: Vec<_> =
+            step_names.iter().map(|name| self.keys.step(run_id, name)).collect::<Result<_>>()?;
+        let read = |key| Command::new("HMGET").arg(key).arg("status").arg("result").reads();
+        let replies = self.client.call().commands(keys.iter().map(read)).await;
+        let results = replies.into_iter().zip(&keys).map(|(reply, key)| {
+            let [status, result] = reply.and_then(pair).map_err(|error| error.about(key))?;
+            Ok([status.into_bytes()?, result.into_bytes()?])
+        });
+        results.collect()
+    }
+
+    async fn set_run_state(&self, run_id: &str, name: &str, json: &[u8], now: u64) -> Result<bool> {
+        let (run, state) = (self.keys.run(run_id)?, self.keys.of("run-state", run_id));
+        let now = now.to_string();
+        let arguments = [name.as_bytes(), json, now.as_bytes()];
+        let call = self.client.call();
+        let reply =
+            self.script(call, &SET_RUN_STATE, OnLostReply::Report, &[&run, &state], &arguments).await?;
+        Ok(reply == Reply::Int(1))
+    }
+
+    async fn run_state(&self, run_id: &str) -> Result<(Option<Vec<u8>>, Fields)> {
+        let (run, state) = (self.keys.run(run_id)?, self.keys.of("run-state", run_id));
+        let commands = [
+            Command::new("HGET").arg(&run).arg("state").reads(),
+            Command::new("HGETALL").arg(&state).reads(),
+        ];
+        let mut replies = self.client.call().commands(commands).await.into_iter();
+        let mut next = || replies.next().unwrap_or(Ok(Reply::Nil));
+        let (blob, fields) = (next().map_err(|error| error.about(&run))?, next());
+        Ok((blob.into_bytes()?, fields.and_then(texts).map_err(|error| error.about(&state))?))
+    }
+
+    async fn add_version(&self, workflow: &str, graph_hash: &str, fields: Fields) -> Result<()> {
+        let key = self.keys.version(workflow, graph_hash)?;
+        let arguments: Vec<_> = fields.iter().map(Vec::as_slice).collect();
+        let call = self.client.call();
+        self.script(call, &ADD_VERSION, OnLostReply::Repeat, &[&key], &arguments).await.map(drop)
+    }
+
+    async fn set_version_status(&self, workflow: &str, graph_hash: &str, status: &str) -> Result<bool> {
+        let key = self.keys.version(workflow, graph_hash)?;
+        let arguments = [status.as_bytes()];
+        let call = self.client.call();
+        let reply = self.script(call, &SET_VERSION_STATUS, OnLostReply::Report, &[&key], &arguments).await?;
+        Ok(reply == Reply::Int(1))
+    }
+
+    async fn version(&self, workflow: &str, graph_hash: &str) -> Result<Fields> {
+        self.fields(&self.keys.version(workflow, graph_hash)?).await
+    }
+
+    async fn list_runs(&self, filter: RunFilter) -> Result<Option<Vec<Fields>>> {
+        let index = self.keys.runs(&filter.index());
+        let (offset, limit) = (filter.offset.to_string(), filter.limit.to_string());
+        let status = filter.status.as_deref().unwrap_or_default();
+        let arguments = [offset.as_bytes(), limit.as_bytes(), status.as_bytes()];
+        let call = self.client.call();
+        match self.script(call, &LIST_RUNS, OnLostReply::Read, &[&index], &arguments).await? {
+            Reply::Nil => Ok(None),
+            runs => runs.into_list()?.into_iter().map(texts).collect::<Result<_>>().map(Some),
+        }
+    }
+
+    async fn workflow_names(&self) -> Result<Option<Vec<Vec<u8>>>> {
+        let key = self.keys.workflow_names();
+        let indexed = Command::new("EXISTS").arg(self.keys.runs(&[])).arg(self.keys.runs(&["indexed"]));
+        let commands = [indexed.reads(), Command::new("ZRANGE").arg(&key).arg("0").arg("-1").reads()];
+        let mut replies = self.client.call().commands(commands).await.into_iter();
+        let mut next = || replies.next().unwrap_or(Ok(Reply::Nil));
+        let (indexed, names) = (next()?, next().and_then(texts).map_err(|error| error.about(&key)));
+        if indexed == Reply::Int(0) { Ok(None) } else { names.map(Some) }
+    }
+
+    async fn index_runs(&self) -> Result<u64> {
+        let index = self.keys.runs(&[]);
+        let mut found = 0;
+        for ids in self.scan("run").await?.chunks(100) {
+            let ids: Vec<_> = ids.iter().map(Vec::as_slice).collect();
+            let call = self.client.call();
+            let reply = self.script(call, &INDEX_RUN, OnLostReply::Repeat, &[&index], &ids).await?;
+            found += u64::try_from(reply.into_int()?).unwrap_or_default();
+        }
+        let indexed = Command::new("SET").arg(self.keys.runs(&["indexed"])).arg("1").repeatable();
+        self.client.call().command(indexed).await?;
+        Ok(found)
+    }
+
+    async fn delete_run(&self, run_id: &str) -> Result<bool> {
+        let (run, index) = (self.keys.run(run_id)?, self.keys.of("steps", run_id));
+        let commands = [Command::new("EXISTS").arg(&run).reads(), Command::new("EXISTS").arg(&index).reads()];
+        let mut exist = [false; 2];
+        for (exists, reply) in exist.iter_mut().zip(self.client.call().commands(commands).await) {
+            *exists = reply? == Reply::Int(1);
+        }
+        let names = match exist {
+            [true, false] => self.scan(&format!("step:{run_id}")).await?,
+            _ => Vec::new(),
+        };
+        let mut arguments = vec![run_id.as_bytes()];
+        arguments.extend(names.iter().map(Vec::as_slice));
+        let call = self.client.call();
+        let reply = self.script(call, &DELETE_RUN, OnLostReply::Report, &[&run, &index], &arguments).await?;
+        Ok(reply == Reply::Int(1))
+    }
+
+    async fn stalled_runs(&self, before: u64, limit: u64) -> Result<Vec<Vec<u8>>> {
+        let index = self.keys.runs(&["idle"]);
+        let (before, limit) = (before.to_string(), limit.to_string());
+        let arguments = [before.as_bytes(), limit.as_bytes()];
+        let call = self.client.call();
+        texts(self.script(call, &FIND_STALLED, OnLostReply::Read, &[&index], &arguments).await?)
+    }
+
+    async fn undispatched_steps(&self, before: u64, limit: u64) -> Result<Vec<[Vec<u8>; 2]>> {
+        let index = self.keys.runs(&["pending-steps"]);
+        let (before, limit) = (before.to_string(), limit.to_string());
+        let arguments = [before.as_bytes(), limit.as_bytes()];
+        let call = self.client.call();
+        let reply = self.script(call, &FIND_UNDISPATCHED, OnLostReply::Read, &[&index], &arguments).await?;
+        let steps = reply.into_list()?.into_iter().map(|step| {
+            let [run, id] = pair(step)?;
+            Ok([run.into_bytes()?.unwrap_or_default(), id.into_bytes()?.unwrap_or_default()])
+        });
+        steps.collect()
+    }
+}

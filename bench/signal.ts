@@ -7,8 +7,8 @@ const SIGNALS = 5000
 export async function measureSignal(server: RedisServer): Promise<void> {
   const sender = new RedisWakeSignaler(server.url)
   const receiver = new RedisWakeSignaler(`${server.url}/1`)
-  let heard: () => void = () => undefined
-  await receiver.subscribe(() => heard())
+  let heard: (() => void) | undefined
+  await receiver.subscribe(() => heard?.())
   const times: number[] = []
   for (let index = 0; index < SIGNALS; index++) {
     const arrived = new Promise<void>((resolve) => {

@@ -218,6 +218,12 @@ export declare class ConcurrencyError extends FerroflowError {
   readonly expectedVersion: number
   /** The version that is stored; -1 if it is not known. */
   readonly actualVersion: number
+  /** The same as `expectedVersion`. */
+  readonly expected: number
+  /** The same as `actualVersion`. */
+  readonly actual: number
+  /** A good time to wait before loading and trying again, in milliseconds; spread, so that rivals do not meet again. */
+  readonly retryAfterMs: number
   constructor(
     sagaId: string,
     expectedVersion: number,

@@ -145,6 +145,12 @@ export class ConcurrencyError extends FerroflowError {
   readonly expectedVersion: number
   /** The version that is stored; -1 if it is not known. */
   readonly actualVersion: number
+  /** The same as `expectedVersion`. */
+  readonly expected: number
+  /** The same as `actualVersion`. */
+  readonly actual: number
+  /** A good time to wait before loading and trying again, in milliseconds; spread, so that rivals do not meet again. */
+  readonly retryAfterMs: number
 
   constructor(
     sagaId: string,
@@ -157,6 +163,9 @@ export class ConcurrencyError extends FerroflowError {
     this.sagaId = sagaId
     this.expectedVersion = expectedVersion
     this.actualVersion = actualVersion
+    this.expected = expectedVersion
+    this.actual = actualVersion
+    this.retryAfterMs = 5 + Math.floor(20 * Math.random())
   }
 
   /** Conflicts of @saga-bus/core's own class count too: a store throws those where the core is installed. */

@@ -203,6 +203,8 @@ function runtimeForm(backend: Backend): void {
             /^Optimistic concurrency conflict: Concurrency conflict for saga i6: expected version 2, got 3\b/,
         })(error)
         assert.deepEqual([error.sagaId, error.expectedVersion, error.actualVersion], ['i6', 2, 3])
+        assert.deepEqual([error.expected, error.actual], [2, 3])
+        assert.ok(error.retryAfterMs > 0 && error.retryAfterMs < 100)
         assert.ok(error.message.includes('Optimistic concurrency conflict'))
         assert.match(error.message, /Concurrency/)
         return true

@@ -39,10 +39,10 @@ export async function asCoreError(
     error.message += SUFFIX
     return error
   }
-  const { sagaId, expectedVersion, actualVersion, code, retryable, message, stack } = error
+  const { sagaId, expectedVersion, actualVersion, message, stack } = error
   const own = new Class(sagaId, expectedVersion, actualVersion)
   // The fields are those of both classes, whatever the constructor makes of its arguments.
-  return Object.assign(own, { sagaId, expectedVersion, actualVersion, code, retryable, message, stack })
+  return Object.assign(own, { ...error, message, stack })
 }
 
 let found: Promise<CoreConcurrencyError | undefined> | undefined

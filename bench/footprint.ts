@@ -12,7 +12,8 @@ export async function measureIdle(server: RedisServer): Promise<void> {
     const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
     const connection = connect('${server.url}')
     connection.command('PING').then(async () => {
-      await pause(2000)
+      // V8 tidies up its heap some seconds after a program was loaded.
+      await pause(12_000)
       const before = process.cpuUsage()
       await pause(${IDLE_MS})
       const { user, system } = process.cpuUsage(before)

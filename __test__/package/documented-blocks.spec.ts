@@ -4,15 +4,7 @@
  * once it has run, is in `documents/`, in a file named after the document.
  */
 import assert from 'node:assert/strict'
-import {
-  cpSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  realpathSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { cpSync, readFileSync, readdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -21,10 +13,10 @@ import ts from 'typescript'
 import { PackedProject } from '../helpers/packed-project'
 import { RedisServer } from '../helpers/redis-server'
 import { readSpecBlocks, specPath, specSkipReason, type SpecBlock } from '../helpers/spec'
+import { installStubs } from '../helpers/stub-packages'
 import { repository } from '../types/compile'
 import { documentedPackages, type DocumentedPackage } from '../types/documents'
 import { exportedNames, toModule } from '../types/example-module'
-import { stubPackages } from './documents/packages'
 
 /** The documents say `localhost:6379`. */
 const PORT = 6379
@@ -169,11 +161,7 @@ function fillProject(root: string): void {
     join(root, 'node_modules/ioredis'),
     'junction',
   )
-  for (const [name, files] of Object.entries(stubPackages)) {
-    const folder = join(root, 'node_modules', name)
-    mkdirSync(folder, { recursive: true })
-    for (const [path, text] of Object.entries(files)) writeFileSync(join(folder, path), text)
-  }
+  installStubs(root, ['@upstash/redis', 'idioteque', '@saga-bus/core'])
   for (const file of readdirSync(FILES).filter((name) => name.endsWith('.mjs')))
     cpSync(join(FILES, file), join(root, file))
 }

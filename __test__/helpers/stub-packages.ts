@@ -2,6 +2,8 @@
  * Packages that the documents name and that cannot be had here, as small ones of our own: what the examples and
  * ferroflow see of them.
  */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 
 /** A client over HTTP in the original: here it speaks to Redis, and reads JSON back as values as the original does. */
 const upstash = `
@@ -40,7 +42,7 @@ ${exporting}`
 const NAMES = '{ ConcurrencyError, InMemorySagaStore, createBus }'
 
 /** Files by their path in the package. */
-export type StubPackage = Record<string, string>
+type StubPackage = Record<string, string>
 
 const esm = (text: string): StubPackage => ({
   'package.json': JSON.stringify({ version: '1.0.0', type: 'module', exports: './index.js' }),
@@ -48,7 +50,7 @@ const esm = (text: string): StubPackage => ({
 })
 
 /** As the original is packed: both kinds of module, each with a class of its own. */
-export const sagaBusCore: StubPackage = {
+const sagaBusCore: StubPackage = {
   'package.json': JSON.stringify({
     version: '1.0.0',
     exports: { '.': { import: './index.mjs', require: './index.cjs' } },
@@ -57,8 +59,17 @@ export const sagaBusCore: StubPackage = {
   'index.cjs': classOf(`module.exports = ${NAMES}`),
 }
 
-export const stubPackages: Record<string, StubPackage> = {
+const packages = {
   '@upstash/redis': esm(upstash),
   idioteque: esm(idioteque),
   '@saga-bus/core': sagaBusCore,
+}
+
+/** Writes packages into the `node_modules` of a project. */
+export function installStubs(root: string, names: (keyof typeof packages)[]): void {
+  for (const name of names) {
+    const folder = join(root, 'node_modules', name)
+    mkdirSync(folder, { recursive: true })
+    for (const [path, text] of Object.entries(packages[name])) writeFileSync(join(folder, path), text)
+  }
 }

@@ -78,6 +78,12 @@ async function loseMaster(replica: RespClient): Promise<void> {
   await replica.command('REPLICAOF', '127.0.0.1', '1')
 }
 
+/** A store of its own, whose calls end soon. */
+function openStore(url: string, options: ConnectionOptions = {}): [RedisSagaStore<Counter>, Connection] {
+  const connection = connect(url, { commandTimeout: 400, ...options })
+  return [new RedisSagaStore<Counter>({ redis: connection }), connection]
+}
+
 describe('saga errors', () => {
   let server: RedisServer
   let shared: Connection
@@ -193,12 +199,6 @@ describe('saga errors', () => {
   })
 
   describe('of connections are transient', () => {
-    /** A store of its own, whose calls end soon. */
-    function openStore(url: string, options: ConnectionOptions = {}): [RedisSagaStore<Counter>, Connection] {
-      const connection = connect(url, { commandTimeout: 400, ...options })
-      return [new RedisSagaStore<Counter>({ redis: connection }), connection]
-    }
-
     it('when the server is stopped', async () => {
       const own = await RedisServer.start()
       const [mortal, connection] = openStore(own.url)

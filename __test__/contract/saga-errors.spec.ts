@@ -84,6 +84,24 @@ function openStore(url: string, options: ConnectionOptions = {}): [RedisSagaStor
   return [new RedisSagaStore<Counter>({ redis: connection }), connection]
 }
 
+/** A server that holds the saga `i`, made unable to write (or to answer) by `disable`. */
+async function assertDisabled(
+  disable: (admin: RespClient) => Promise<unknown>,
+  message: RegExp,
+  names: string[],
+): Promise<void> {
+  await using own = await RedisServer.start()
+  const [mortal, connection] = openStore(own.url)
+  await mortal.insert('S', 'c', counter('i'))
+  using admin = await own.client()
+  await disable(admin)
+  await assertTransient(mortal, ['SERVER_NOT_READY'], names)
+  for (const name of names) assert.match((await reasonOf(methods[name]!(mortal))).message, message, name)
+  await assertTransient(mortal, ['SERVER_NOT_READY'], names)
+  await assert.rejects(mortal.insert('S', 'new', counter('new')), message)
+  await connection.close()
+}
+
 describe('saga errors', () => {
   let server: RedisServer
   let shared: Connection
@@ -253,24 +271,6 @@ describe('saga errors', () => {
       await assertTransient(mortal, ['QUEUE_FULL'])
       await connection.close()
     })
-
-    /** A server that holds the saga `i`, made unable to write (or to answer) by `disable`. */
-    async function assertDisabled(
-      disable: (admin: RespClient) => Promise<unknown>,
-      message: RegExp,
-      names: string[],
-    ): Promise<void> {
-      await using own = await RedisServer.start()
-      const [mortal, connection] = openStore(own.url)
-      await mortal.insert('S', 'c', counter('i'))
-      using admin = await own.client()
-      await disable(admin)
-      await assertTransient(mortal, ['SERVER_NOT_READY'], names)
-      for (const name of names) assert.match((await reasonOf(methods[name]!(mortal))).message, message, name)
-      await assertTransient(mortal, ['SERVER_NOT_READY'], names)
-      await assert.rejects(mortal.insert('S', 'new', counter('new')), message)
-      await connection.close()
-    }
 
     it('when the server is a replica', async () => {
       const master = await RedisServer.start({ args: ['--repl-diskless-sync-delay', '0'] })

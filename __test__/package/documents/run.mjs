@@ -37,5 +37,5 @@ const load = (path) => import(pathToFileURL(path).href)
 
 function tooLate() {
   const error = new Error(`The example takes more than ${LIMIT_MS} ms`)
-  return new Promise((_, reject) => setTimeout(reject, LIMIT_MS, error).unref())
+  return new Promise((_, reject) => setTimeout(reject, LIMIT_MS, error))
 }

@@ -21,6 +21,8 @@ export interface ExampleContext {
   fixture: { specifier: string; names: string[] }
   /** Statements that compare a documented interface with ours, by the interface's name. */
   interfaces: Record<string, string>
+  /** Makes the function return what the example declared, by name. Default: false */
+  returnsDeclared?: boolean
 }
 
 const SIGNATURE = /^new (\w+)(\([^]*\))\s*$/
@@ -38,8 +40,19 @@ export function toModule(block: SpecBlock, context: ExampleContext): ExampleModu
     'export async function example() {',
   ].join('; ')
   const body = signatureAssertion(block.code) ?? blankImports(source)
-  const text = `${header}\n${body}\n${interfaceAssertions(source, context)}}\n`
+  const ending = context.returnsDeclared === true ? `return { ${declaredNames(source).join(', ')} }\n` : ''
+  const text = `${header}\n${body}\n${interfaceAssertions(source, context)}${ending}}\n`
   return { text, documentLine: (line) => block.line - 1 + Math.max(0, line - 1) }
+}
+
+/** Names of the variables, functions and classes at the top of an example. */
+function declaredNames(source: ts.SourceFile): string[] {
+  return source.statements.flatMap((node) => {
+    if (ts.isVariableStatement(node))
+      return node.declarationList.declarations.map(({ name }) => name.getText(source))
+    const isNamed = ts.isFunctionDeclaration(node) || ts.isClassDeclaration(node)
+    return isNamed && node.name !== undefined ? [node.name.text] : []
+  })
 }
 
 /** Names of the values, type aliases and export lists of a declaration file, without `export *`. */

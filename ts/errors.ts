@@ -173,7 +173,7 @@ export class ConcurrencyError extends FerroflowError {
     if (Function.prototype[Symbol.hasInstance].call(this, value)) return true
     if (this !== ConcurrencyError || !(value instanceof Error)) return false
     const { code } = value as { code?: unknown }
-    return value.name === 'ConcurrencyError' && (code === 'CONCURRENCY_CONFLICT' || code === 'SAGA_EXISTS')
+    return code === 'CONCURRENCY_CONFLICT' || code === 'SAGA_EXISTS'
   }
 
   static {

@@ -207,6 +207,41 @@ describe('saga errors', () => {
       assert.match(conflict.message, /Optimistic concurrency conflict/)
     })
 
+    it('also where it says nothing about its name', async () => {
+      class Nameless extends Error {}
+      const own = new RedisSagaStore<Counter>({ redis: shared, ConcurrencyError: Nameless })
+      await own.insert('S', 'c5', counter('i5'))
+      const conflict = await reasonOf(own.update('S', counter('i5', 1, { version: 6 }), 5))
+      assert.ok(conflict instanceof Nameless && conflict instanceof ConcurrencyError)
+    })
+
+    it('is given up where it cannot be written to, but not the conflict', async () => {
+      class Fixed extends Error {
+        get sagaId(): string {
+          return 'x'
+        }
+      }
+      class Frozen extends Error {
+        constructor() {
+          super('frozen')
+          Object.freeze(this)
+        }
+      }
+      class Unmakeable extends Error {
+        constructor() {
+          super('never')
+          throw new TypeError('cannot be made')
+        }
+      }
+      await new RedisSagaStore<Counter>({ redis: shared }).insert('S', 'c6', counter('i6'))
+      for (const Class of [Fixed, Frozen, Unmakeable]) {
+        const own = new RedisSagaStore<Counter>({ redis: shared, ConcurrencyError: Class as never })
+        const conflict = await reasonOf(own.update('S', counter('i6', 1, { version: 6 }), 5))
+        assert.ok(conflict instanceof ConcurrencyError, Class.name)
+        assert.ok(isTransient(conflict.message), conflict.message)
+      }
+    })
+
     it('must be a class', () => {
       for (const value of ['ConcurrencyError', {}, 1, null])
         assert.throws(() => new RedisSagaStore({ redis: shared, ConcurrencyError: value as never }), {

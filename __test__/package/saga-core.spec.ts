@@ -3,7 +3,7 @@
  * must be of the class that the application tests for.
  */
 import assert from 'node:assert/strict'
-import { cpSync, mkdirSync, renameSync, rmSync, symlinkSync } from 'node:fs'
+import { cpSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
 import { PackedProject } from '../helpers/packed-project'
@@ -121,6 +121,24 @@ describe('conflicts beside the core', () => {
         constructor(options) { super({ ...options, ConcurrencyError: core.ConcurrencyError }) }
       } }${url}${PROGRAM}`
     assertSeen(await project.evaluate<Seen[]>('core.mjs', script), true)
+  })
+
+  it('are of its class where it can only be imported', async () => {
+    const core = join(project.root, 'node_modules', CORE)
+    mkdirSync(core, { recursive: true })
+    const manifest = { name: CORE, version: '0.0.0', exports: { '.': { import: './index.mjs' } } }
+    writeFileSync(join(core, 'package.json'), JSON.stringify(manifest))
+    writeFileSync(
+      join(core, 'index.mjs'),
+      `export class ConcurrencyError extends Error {
+        name = 'ConcurrencyError'
+        constructor(sagaId, expectedVersion, actualVersion) {
+          super('Concurrency conflict')
+          Object.assign(this, { sagaId, expectedVersion, actualVersion })
+        }
+      }`,
+    )
+    assertSeen(await project.evaluate<Seen[]>('core.mjs', `${ES_MODULE}${url}${PROGRAM}`), true)
   })
 
   it('are ours where there is none, and transient', async () => {

@@ -40,9 +40,15 @@ export async function asCoreError(
     return error
   }
   const { sagaId, expectedVersion, actualVersion, message, stack } = error
-  const own = new Class(sagaId, expectedVersion, actualVersion)
-  // The fields are those of both classes, whatever the constructor makes of its arguments.
-  return Object.assign(own, { ...error, message, stack })
+  try {
+    const own = new Class(sagaId, expectedVersion, actualVersion)
+    // The fields are those of both classes, whatever the constructor makes of its arguments.
+    return Object.assign(own, { ...error, message, stack })
+  } catch {
+    // A class that cannot be made or written to must not hide the conflict.
+    error.message += SUFFIX
+    return error
+  }
 }
 
 let found: Promise<CoreConcurrencyError | undefined> | undefined
@@ -54,17 +60,29 @@ function coreClass(): Promise<CoreConcurrencyError | undefined> {
 }
 
 async function findCoreClass(): Promise<CoreConcurrencyError | undefined> {
-  for (const from of [__filename, join(process.cwd(), 'package.json')]) {
-    const require = createRequire(from)
+  const roots = [__filename, join(process.cwd(), 'package.json')].map((from) => createRequire(from))
+  const required = roots.filter((require) => isLoaded(require))
+  // The core exists twice in a process that loads it both ways. If it was required, that copy is in use.
+  const places = [
+    ...required.map((require) => () => require(CORE) as unknown),
+    () => import(CORE) as Promise<unknown>,
+    ...roots.map((require) => () => require(CORE) as unknown),
+  ]
+  for (const load of places) {
     try {
-      // The core exists twice in a process that loads it both ways. If it was required, that copy is in use.
-      const path = require.resolve(CORE)
-      const core: unknown = path in require.cache ? require(CORE) : await import(CORE)
-      const { ConcurrencyError: Class } = core as { ConcurrencyError?: unknown }
+      const { ConcurrencyError: Class } = (await load()) as { ConcurrencyError?: unknown }
       if (typeof Class === 'function') return Class as CoreConcurrencyError
     } catch {
       // Not installed there.
     }
   }
   return undefined
+}
+
+function isLoaded(require: NodeJS.Require): boolean {
+  try {
+    return require.resolve(CORE) in require.cache
+  } catch {
+    return false
+  }
 }

@@ -34,7 +34,8 @@ await runMain(async () => {
   }
   const { passed, failed, skipped } = totals
   if (passed + failed === 0) console.error('✖ No test ran')
-  console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
+  if (skipped > 0) console.log(`${skipped} skipped, each named above with its reason`)
+  console.log(`${passed} passed, ${failed} failed`)
   return failed > 0 || passed === 0 ? 1 : 0
 })
 

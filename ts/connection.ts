@@ -103,6 +103,11 @@ export function nativeOf(connection: Connection): binding.NativeConnection {
   return (connection as unknown as Record<symbol, binding.NativeConnection>)[NATIVE]!
 }
 
+/** A store's prefix as it is on the server: behind that of the connection. */
+export function fullPrefix(connection: Connection, prefix: string): string {
+  return nativeOf(connection).keyPrefix + prefix
+}
+
 /** Whether a target is a connection, of this copy of ferroflow or another. */
 export function isConnection(target: unknown): target is Connection {
   return typeof target === 'object' && target !== null && NATIVE in target

@@ -1,13 +1,15 @@
 //! Arguments from JavaScript, and errors to it.
 
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use napi::sys;
 use napi::{Env, JsValue, Unknown};
 
 use crate::connection::command::Command;
-use crate::error::Error;
-use crate::runtime::{Answer, Environment};
+use crate::error::{Error, Result};
+use crate::runtime::{Answer, Environment, Output};
+use crate::time::Millis;
 
 /// Most words fit, and are then read in one call.
 const WORD_BUFFER: usize = 1024;
@@ -19,6 +21,21 @@ pub(super) fn answer<'env>(
 ) -> napi::Result<Unknown<'env>> {
     let answer = Environment::of(env)?.submit_task(operation)?;
     Ok(promise(env, answer))
+}
+
+/// The answer of an operation that has nothing to say.
+pub(super) fn done((): ()) -> Output {
+    Output::Undefined
+}
+
+/// Texts as a list.
+pub(super) fn texts(texts: Vec<Vec<u8>>) -> Output {
+    Output::List(texts.into_iter().map(Output::Text).collect())
+}
+
+/// Milliseconds since 1970.
+pub(super) fn timestamp(now: f64) -> Result<u64> {
+    Millis::zero_or_more("the time", now).map(Millis::get)
 }
 
 /// A promise made by [`Environment`], as the return value of a method.
@@ -43,16 +60,16 @@ pub(super) fn command(env: &Env, words: &Unknown<'_>) -> napi::Result<Command> {
     let mut length = 0;
     // SAFETY: `array` is a live handle of the running call.
     check(unsafe { sys::napi_get_array_length(env, array, &mut length) })?;
-    let mut words = Words::default();
+    let mut command = Command::of_words();
     for index in 0..length {
         let mut word = ptr::null_mut();
         // SAFETY: as above, and `word` lives as long as the call.
         unsafe {
             check(sys::napi_get_element(env, array, index, &mut word))?;
-            words.add(env, word)?;
+            push_word(&mut command, env, word)?;
         }
     }
-    Ok(words.into_command())
+    Ok(command)
 }
 
 fn check(status: sys::napi_status) -> napi::Result<()> {
@@ -63,74 +80,48 @@ fn check(status: sys::napi_status) -> napi::Result<()> {
     }
 }
 
-/// Words of a command, read into one buffer.
-#[derive(Default)]
-struct Words {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+unsafe fn push_word(command: &mut Command, env: sys::napi_env, word: sys::napi_value) -> napi::Result<()> {
+    let mut buffer = [const { MaybeUninit::<u8>::uninit() }; WORD_BUFFER];
+    let mut copied = 0;
+    // SAFETY: N-API writes at most WORD_BUFFER bytes, a final NUL included, and says how many.
+    unsafe {
+        match sys::napi_get_value_string_utf8(env, word, buffer.as_mut_ptr().cast(), WORD_BUFFER, &mut copied)
+        {
+            sys::Status::napi_string_expected => return push_bytes(command, env, word),
+            status => check(status)?,
+        }
+        // A character of up to four bytes may not have fitted any more.
+        if copied + 4 < WORD_BUFFER {
+            command.push_word(std::slice::from_raw_parts(buffer.as_ptr().cast(), copied));
+            return Ok(());
+        }
+        check(sys::napi_get_value_string_utf8(env, word, ptr::null_mut(), 0, &mut copied))?;
+        let mut long = vec![0u8; copied + 1];
+        check(sys::napi_get_value_string_utf8(env, word, long.as_mut_ptr().cast(), long.len(), &mut copied))?;
+        command.push_word(&long[..copied]);
+    }
+    Ok(())
 }
 
-impl Words {
-    unsafe fn add(&mut self, env: sys::napi_env, word: sys::napi_value) -> napi::Result<()> {
-        let start = self.bytes.len();
-        let mut copied = 0;
-        self.bytes.resize(start + WORD_BUFFER, 0);
-        // SAFETY: the buffer has room for WORD_BUFFER bytes, and N-API writes no more, a final NUL included.
-        let status = unsafe {
-            let buffer = self.bytes.as_mut_ptr().add(start).cast();
-            sys::napi_get_value_string_utf8(env, word, buffer, WORD_BUFFER, &mut copied)
-        };
-        if status == sys::Status::napi_string_expected {
-            self.bytes.truncate(start);
-            // SAFETY: as the caller's.
-            return unsafe { self.add_bytes(env, word) };
+unsafe fn push_bytes(command: &mut Command, env: sys::napi_env, word: sys::napi_value) -> napi::Result<()> {
+    let (mut kind, mut length, mut data) = (0, 0, ptr::null_mut());
+    // SAFETY: the bytes belong to a live typed array and are copied before any JavaScript runs again.
+    unsafe {
+        check(sys::napi_get_typedarray_info(
+            env,
+            word,
+            &mut kind,
+            &mut length,
+            &mut data,
+            ptr::null_mut(),
+            ptr::null_mut(),
+        ))?;
+        if kind != sys::TypedarrayType::uint8_array {
+            return check(sys::Status::napi_invalid_arg);
         }
-        check(status)?;
-        // A character of up to four bytes may not have fitted any more.
-        if copied + 4 >= WORD_BUFFER {
-            // SAFETY: asked for the length first, the buffer has room for it and the final NUL.
-            unsafe {
-                check(sys::napi_get_value_string_utf8(env, word, ptr::null_mut(), 0, &mut copied))?;
-                self.bytes.resize(start + copied + 1, 0);
-                let buffer = self.bytes.as_mut_ptr().add(start).cast();
-                check(sys::napi_get_value_string_utf8(env, word, buffer, copied + 1, &mut copied))?;
-            }
-        }
-        self.bytes.truncate(start + copied);
-        self.ends.push(self.bytes.len());
-        Ok(())
+        // An empty array may have no address.
+        let bytes = if length > 0 { std::slice::from_raw_parts(data.cast::<u8>(), length) } else { &[] };
+        command.push_word(bytes);
     }
-
-    unsafe fn add_bytes(&mut self, env: sys::napi_env, word: sys::napi_value) -> napi::Result<()> {
-        let (mut kind, mut length, mut data) = (0, 0, ptr::null_mut());
-        // SAFETY: the bytes belong to a live typed array and are copied before any JavaScript runs again.
-        unsafe {
-            check(sys::napi_get_typedarray_info(
-                env,
-                word,
-                &mut kind,
-                &mut length,
-                &mut data,
-                ptr::null_mut(),
-                ptr::null_mut(),
-            ))?;
-            if kind != sys::TypedarrayType::uint8_array {
-                return check(sys::Status::napi_invalid_arg);
-            }
-            if length > 0 {
-                self.bytes.extend_from_slice(std::slice::from_raw_parts(data.cast::<u8>(), length));
-            }
-        }
-        self.ends.push(self.bytes.len());
-        Ok(())
-    }
-
-    fn into_command(self) -> Command {
-        let mut start = 0;
-        Command::from_words(self.ends.iter().map(|&end| {
-            let word = &self.bytes[start..end];
-            start = end;
-            word
-        }))
-    }
+    Ok(())
 }

@@ -2,12 +2,45 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use napi::Env;
+
 use tokio::sync::watch;
 
+use super::arguments::thrown;
+use super::connection::NativeConnection;
 use crate::connection::config::Config;
 use crate::connection::status::Status;
 use crate::connection::{Backend, Connection};
 use crate::error::{Error, ErrorKind, Result};
+
+/// A store together with the handle that it was opened on.
+pub(crate) struct Held<S: ?Sized> {
+    handle: Arc<Handle>,
+    store: Arc<S>,
+}
+
+impl<S: ?Sized> Held<S> {
+    /// Opens a store; its error is thrown.
+    pub(crate) fn open(
+        env: Env,
+        connection: &NativeConnection,
+        open: impl FnOnce(&Backend, &str) -> Result<Arc<S>>,
+    ) -> napi::Result<Self> {
+        let handle = connection.handle();
+        let store = handle.backend().and_then(|backend| open(backend, handle.key_prefix()));
+        Ok(Self { handle: Arc::clone(handle), store: store.map_err(|error| thrown(&env, &error))? })
+    }
+
+    /// The store, or `CLOSED`.
+    pub(crate) fn get(&self) -> Result<Arc<S>> {
+        self.handle.backend()?;
+        Ok(Arc::clone(&self.store))
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+}
 
 /// What calls on a closed handle get.
 pub(crate) fn closed_error() -> Error {

@@ -1,17 +1,13 @@
 //! `NativeJournal`: the journal of workflow runs as TypeScript holds it.
 
-use std::sync::Arc;
-
 use napi::{Env, Unknown};
 use napi_derive::napi;
 
-use super::arguments::{answer, thrown};
+use super::arguments::{answer, done, texts, timestamp};
 use super::connection::NativeConnection;
-use super::handle::Handle;
-use crate::error::Result;
+use super::handle::Held;
 use crate::key::JournalKeys;
 use crate::runtime::Output;
-use crate::time::Millis;
 use crate::workflow::journal::{
     self, Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, Step, StepChange, StepHistory,
 };
@@ -20,12 +16,7 @@ use crate::workflow::{Fields, StatusChange};
 /// The journal of runs under one prefix of one connection.
 #[napi]
 pub struct NativeJournal {
-    handle: Arc<Handle>,
-    store: Arc<dyn JournalStore>,
-}
-
-fn texts(texts: Vec<Vec<u8>>) -> Output {
-    Output::List(texts.into_iter().map(Output::Text).collect())
+    held: Held<dyn JournalStore>,
 }
 
 fn texts_or_null(found: Option<Vec<Vec<u8>>>) -> Output {
@@ -40,16 +31,8 @@ fn history(StepHistory { name, from, entries }: StepHistory) -> Output {
     Output::List(vec![Output::Text(name), Output::Text(from), texts(entries)])
 }
 
-fn done((): ()) -> Output {
-    Output::Undefined
-}
-
 fn bytes(texts: Vec<String>) -> Fields {
     texts.into_iter().map(String::into_bytes).collect()
-}
-
-fn timestamp(now: f64) -> Result<u64> {
-    Millis::zero_or_more("the time", now).map(Millis::get)
 }
 
 /// TypeScript has checked that it is a whole number that is not negative; `as` saturates the rest.
@@ -62,21 +45,16 @@ impl NativeJournal {
     /// The journal whose keys start with `prefix`.
     #[napi(factory)]
     pub fn open(env: Env, connection: &NativeConnection, prefix: String) -> napi::Result<Self> {
-        let handle = connection.handle();
-        let open = || Ok(journal::open(handle.backend()?, JournalKeys::new(handle.key_prefix(), &prefix)?));
-        let store = open().map_err(|error| thrown(&env, &error))?;
-        Ok(Self { handle: Arc::clone(handle), store })
-    }
-
-    fn store(&self) -> Result<Arc<dyn JournalStore>> {
-        self.handle.backend()?;
-        Ok(Arc::clone(&self.store))
+        let held = Held::open(env, connection, |backend, key_prefix| {
+            Ok(journal::open(backend, JournalKeys::new(key_prefix, &prefix)?))
+        })?;
+        Ok(Self { held })
     }
 
     /// Proves that the backend answers.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn ping<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.ping().await.map(done) })
     }
 
@@ -90,7 +68,7 @@ impl NativeJournal {
         fields: Vec<String>,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let run = NewRun { id, workflow, fields: bytes(fields), now: timestamp(now)? };
             store?.create_run(run).await.map(done)
@@ -100,7 +78,7 @@ impl NativeJournal {
     /// Fields and values of a run, alternating; empty if there is none.
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn run<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.run(&run_id).await.map(texts) })
     }
 
@@ -115,7 +93,7 @@ impl NativeJournal {
         error: Option<String>,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let change = StatusChange {
                 status,
@@ -142,7 +120,7 @@ impl NativeJournal {
         entry: String,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let (fields, entry, now) = (bytes(fields), entry.into_bytes(), timestamp(now)?);
             store?.insert_step(NewStep { run_id, name, id, fields, entry, now }).await.map(Output::Bool)
@@ -152,7 +130,7 @@ impl NativeJournal {
     /// Fields and values of a step, alternating; empty if there is none.
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn step<'env>(&self, env: &'env Env, run_id: String, name: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.step(&run_id, &name).await.map(texts) })
     }
 
@@ -167,7 +145,7 @@ impl NativeJournal {
         json: Option<String>,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let payload = field.zip(json.map(String::into_bytes));
             let change = StepChange { status, payload, now: timestamp(now)? };
@@ -189,7 +167,7 @@ impl NativeJournal {
         value: String,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             store?.set_step_field(&step_id, &field, &value, timestamp(now)?).await.map(Output::Bool)
         })
@@ -204,7 +182,7 @@ impl NativeJournal {
         status: String,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.retry_step(&step_id, &status, timestamp(now)?).await.map(texts) })
     }
 
@@ -218,7 +196,7 @@ impl NativeJournal {
         rpc_name: Option<String>,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             Ok(match store?.claim_step(&run_id, &name, rpc_name.as_deref(), timestamp(now)?).await? {
                 Claim::Claimed(fields) => texts(fields),
@@ -237,7 +215,7 @@ impl NativeJournal {
         run_id: String,
         fields: Vec<String>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let fields: Vec<_> = fields.iter().map(String::as_str).collect();
             let steps = store?.steps(&run_id, &fields).await?;
@@ -248,7 +226,7 @@ impl NativeJournal {
     /// The histories of the steps of a run: name, name of the step before (or nothing), entries.
     #[napi(ts_return_type = "Promise<[name: string, from: string, entries: string[]][]>")]
     pub fn history<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let histories = store?.history(&run_id).await?;
             Ok(Output::List(histories.into_iter().map(history).collect()))
@@ -263,7 +241,7 @@ impl NativeJournal {
         run_id: String,
         names: Vec<String>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let results = store?.results(&run_id, &names).await?;
             let pair = |pair: [Option<Vec<u8>>; 2]| Output::List(pair.map(Output::text_or_null).into());
@@ -281,7 +259,7 @@ impl NativeJournal {
         json: String,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             store?.set_run_state(&run_id, &name, json.as_bytes(), timestamp(now)?).await.map(Output::Bool)
         })
@@ -290,7 +268,7 @@ impl NativeJournal {
     /// The state of a run: what old versions stored as one JSON object, then names and JSON, alternating.
     #[napi(ts_return_type = "Promise<[blob: string | null, values: string[]]>")]
     pub fn run_state<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let (blob, values) = store?.run_state(&run_id).await?;
             Ok(Output::List(vec![Output::text_or_null(blob), texts(values)]))
@@ -306,7 +284,7 @@ impl NativeJournal {
         graph_hash: String,
         fields: Vec<String>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.add_version(&workflow, &graph_hash, bytes(fields)).await.map(done) })
     }
 
@@ -319,7 +297,7 @@ impl NativeJournal {
         graph_hash: String,
         status: String,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             store?.set_version_status(&workflow, &graph_hash, &status).await.map(Output::Bool)
         })
@@ -333,7 +311,7 @@ impl NativeJournal {
         workflow: String,
         graph_hash: String,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.version(&workflow, &graph_hash).await.map(texts) })
     }
 
@@ -347,7 +325,7 @@ impl NativeJournal {
         offset: f64,
         limit: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let filter = RunFilter { workflow, status, offset: count(offset), limit: count(limit) };
             let runs = store?.list_runs(filter).await?;
@@ -358,28 +336,28 @@ impl NativeJournal {
     /// Names of workflows that have runs, sorted; `null` if runs were never listed.
     #[napi(ts_return_type = "Promise<string[] | null>")]
     pub fn workflow_names<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.workflow_names().await.map(texts_or_null) })
     }
 
     /// Lists the runs that are not listed yet, and says how many they were.
     #[napi(ts_return_type = "Promise<number>")]
     pub fn index_runs<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { Ok(Output::Number(store?.index_runs().await? as f64)) })
     }
 
     /// Deletes a run with everything that belongs to it; `false` if there is none.
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn delete_run<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.delete_run(&run_id).await.map(Output::Bool) })
     }
 
     /// Ids of running runs with no step in flight in which nothing happened since `before`.
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn stalled_runs<'env>(&self, env: &'env Env, before: f64, limit: f64) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.stalled_runs(timestamp(before)?, count(limit)).await.map(texts) })
     }
 
@@ -391,7 +369,7 @@ impl NativeJournal {
         before: f64,
         limit: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let steps = store?.undispatched_steps(timestamp(before)?, count(limit)).await?;
             Ok(Output::List(steps.into_iter().map(|step| texts(step.into())).collect()))

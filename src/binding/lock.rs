@@ -5,10 +5,9 @@ use std::sync::Arc;
 use napi::{Env, Unknown};
 use napi_derive::napi;
 
-use super::arguments::{answer, thrown};
+use super::arguments::answer;
 use super::connection::NativeConnection;
-use super::handle::{Handle, closed_error};
-use crate::error::Result;
+use super::handle::{Held, closed_error};
 use crate::key::LockKeys;
 use crate::lock::wait::{Patience, acquire};
 use crate::lock::{self, LockStore};
@@ -18,8 +17,7 @@ use crate::time::Millis;
 /// Locks under one prefix of one connection.
 #[napi]
 pub struct NativeLocks {
-    handle: Arc<Handle>,
-    store: Arc<dyn LockStore>,
+    held: Held<dyn LockStore>,
 }
 
 #[napi]
@@ -27,15 +25,10 @@ impl NativeLocks {
     /// Locks whose keys start with `prefix`.
     #[napi(factory)]
     pub fn open(env: Env, connection: &NativeConnection, prefix: String) -> napi::Result<Self> {
-        let handle = connection.handle();
-        let open = || Ok(lock::open(handle.backend()?, LockKeys::new(handle.key_prefix(), &prefix)?));
-        let store = open().map_err(|error| thrown(&env, &error))?;
-        Ok(Self { handle: Arc::clone(handle), store })
-    }
-
-    fn store(&self) -> Result<Arc<dyn LockStore>> {
-        self.handle.backend()?;
-        Ok(Arc::clone(&self.store))
+        let held = Held::open(env, connection, |backend, key_prefix| {
+            Ok(lock::open(backend, LockKeys::new(key_prefix, &prefix)?))
+        })?;
+        Ok(Self { held })
     }
 
     /// Acquires within `budget` milliseconds, trying at least every `poll`. Resolves whether the lock is ours.
@@ -49,7 +42,7 @@ impl NativeLocks {
         budget: f64,
         poll: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let (store, handle) = (self.store(), Arc::clone(&self.handle));
+        let (store, handle) = (self.held.get(), Arc::clone(self.held.handle()));
         answer(env, async move {
             let ttl = Millis::positive("ttl", ttl)?;
             let patience = Patience {
@@ -67,7 +60,7 @@ impl NativeLocks {
     /// Resolves whether the lock was held under this token, and is free now.
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn release<'env>(&self, env: &'env Env, key: String, token: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.release(&key, &token).await.map(Output::Bool) })
     }
 
@@ -80,7 +73,7 @@ impl NativeLocks {
         token: String,
         ttl: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let ttl = Millis::positive("ttl", ttl)?;
             store?.extend(&key, &token, ttl).await.map(Output::Bool)
@@ -90,7 +83,7 @@ impl NativeLocks {
     /// Resolves whether anybody holds the lock.
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn is_locked<'env>(&self, env: &'env Env, key: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.is_locked(&key).await.map(Output::Bool) })
     }
 }

@@ -1,13 +1,11 @@
 //! `NativeSagas`: saga states as TypeScript holds them.
 
-use std::sync::Arc;
-
 use napi::{Env, Unknown};
 use napi_derive::napi;
 
-use super::arguments::{answer, thrown};
+use super::arguments::{answer, done};
 use super::connection::NativeConnection;
-use super::handle::Handle;
+use super::handle::Held;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SagaKeys;
 use crate::runtime::Output;
@@ -17,8 +15,7 @@ use crate::time::Millis;
 /// Sagas under one prefix of one connection.
 #[napi]
 pub struct NativeSagas {
-    handle: Arc<Handle>,
-    store: Arc<dyn SagaStore>,
+    held: Held<dyn SagaStore>,
 }
 
 /// A write of one state.
@@ -84,22 +81,17 @@ impl NativeSagas {
     /// Sagas whose keys start with `prefix`.
     #[napi(factory)]
     pub fn open(env: Env, connection: &NativeConnection, prefix: String) -> napi::Result<Self> {
-        let handle = connection.handle();
-        let open = || Ok(saga::open(handle.backend()?, SagaKeys::new(handle.key_prefix(), &prefix)?));
-        let store = open().map_err(|error| thrown(&env, &error))?;
-        Ok(Self { handle: Arc::clone(handle), store })
-    }
-
-    fn store(&self) -> Result<Arc<dyn SagaStore>> {
-        self.handle.backend()?;
-        Ok(Arc::clone(&self.store))
+        let held = Held::open(env, connection, |backend, key_prefix| {
+            Ok(saga::open(backend, SagaKeys::new(key_prefix, &prefix)?))
+        })?;
+        Ok(Self { held })
     }
 
     /// Proves that the backend answers.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn ping<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
-        answer(env, async move { store?.ping().await.map(|()| Output::Undefined) })
+        let store = self.held.get();
+        answer(env, async move { store?.ping().await.map(done) })
     }
 
     /// Stores a state if what is stored is as expected.
@@ -107,7 +99,7 @@ impl NativeSagas {
         ts_return_type = "Promise<['updated' | 'inserted' | 'exists' | 'missing'] | ['conflict', number]>"
     )]
     pub fn write<'env>(&self, env: &'env Env, write: SagaWrite) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.write(write.try_into()?).await.map(outcome) })
     }
 
@@ -119,7 +111,7 @@ impl NativeSagas {
         saga_name: String,
         correlation_id: String,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             store?.by_correlation_id(&saga_name, &correlation_id).await.map(Output::text_or_null)
         })
@@ -133,14 +125,14 @@ impl NativeSagas {
         saga_name: String,
         saga_id: String,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.by_id(&saga_name, &saga_id).await.map(Output::text_or_null) })
     }
 
     /// Deletes a saga, given its id or else its correlation id. Resolves whether there was one.
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn delete<'env>(&self, env: &'env Env, saga_name: String, id: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.delete(&saga_name, &id).await.map(Output::Bool) })
     }
 
@@ -152,7 +144,7 @@ impl NativeSagas {
         saga_name: String,
         saga_id: String,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.delete_by_id(&saga_name, &saga_id).await.map(Output::Bool) })
     }
 
@@ -164,7 +156,7 @@ impl NativeSagas {
         saga_name: String,
         correlation_id: String,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             store?.delete_by_correlation_id(&saga_name, &correlation_id).await.map(Output::Bool)
         })

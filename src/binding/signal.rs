@@ -1,24 +1,22 @@
 //! `NativeSignals` and `NativeSubscription`: a channel as TypeScript holds it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use napi::{Env, Unknown};
 use napi_derive::napi;
 use tokio::sync::{oneshot, watch};
 
-use super::arguments::{answer, thrown};
+use super::arguments::{answer, done};
 use super::connection::{NativeConnection, next_id};
-use super::handle::Handle;
-use crate::error::{Error, ErrorKind, Result};
+use super::handle::Held;
+use crate::error::{Error, ErrorKind};
 use crate::runtime::{Environment, Output, io_thread};
 use crate::signal::{self, Signal, SignalChannel};
 
 /// One channel of one connection.
 #[napi]
 pub struct NativeSignals {
-    handle: Arc<Handle>,
-    channel: Arc<dyn SignalChannel>,
+    held: Held<dyn SignalChannel>,
 }
 
 #[napi]
@@ -26,24 +24,16 @@ impl NativeSignals {
     /// A channel. The connection's key prefix does not apply to it.
     #[napi(factory)]
     pub fn open(env: Env, connection: &NativeConnection, channel: String) -> napi::Result<Self> {
-        let handle = connection.handle();
-        let open = || signal::open(handle.backend()?, &channel);
-        let channel = open().map_err(|error| thrown(&env, &error))?;
-        Ok(Self { handle: Arc::clone(handle), channel })
-    }
-
-    fn channel(&self) -> Result<Arc<dyn SignalChannel>> {
-        self.handle.backend()?;
-        Ok(Arc::clone(&self.channel))
+        Ok(Self { held: Held::open(env, connection, |backend, _| signal::open(backend, &channel))? })
     }
 
     /// Sends messages in one round trip.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn publish<'env>(&self, env: &'env Env, messages: Vec<String>) -> napi::Result<Unknown<'env>> {
-        let channel = self.channel();
+        let channel = self.held.get();
         answer(env, async move {
             let messages = messages.into_iter().map(String::into_bytes).collect();
-            channel?.publish(messages).await.map(|()| Output::Undefined)
+            channel?.publish(messages).await.map(done)
         })
     }
 }
@@ -78,7 +68,7 @@ impl NativeSubscription {
         if !self.running.swap(true, Ordering::AcqRel) {
             environment.retain();
         }
-        let (channel, events, id) = (signals.channel(), environment.events(), self.id);
+        let (channel, events, id) = (signals.held.get(), environment.events(), self.id);
         let mut stopped = self.stopped.subscribe();
         let (sender, listening) = oneshot::channel();
         let listen = async move {
@@ -103,7 +93,7 @@ impl NativeSubscription {
         answer(env, async move {
             io_thread::spawn(listen)?;
             let closed = || Error::new(ErrorKind::Closed, "the connection was closed before it could listen");
-            listening.await.unwrap_or_else(|_| Err(closed())).map(|()| Output::Undefined)
+            listening.await.unwrap_or_else(|_| Err(closed())).map(done)
         })
     }
 

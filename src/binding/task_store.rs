@@ -1,14 +1,11 @@
 //! `NativeTasks`: task executions as TypeScript holds them.
 
-use std::sync::Arc;
-
 use napi::{Env, Unknown};
 use napi_derive::napi;
 
-use super::arguments::{answer, thrown};
+use super::arguments::{answer, done, thrown};
 use super::connection::NativeConnection;
-use super::handle::Handle;
-use crate::error::Result;
+use super::handle::Held;
 use crate::key::TaskKeys;
 use crate::runtime::Output;
 use crate::task_store::{self, Change, TaskStore};
@@ -17,13 +14,8 @@ use crate::time::Millis;
 /// Executions under one prefix of one connection.
 #[napi]
 pub struct NativeTasks {
-    handle: Arc<Handle>,
-    store: Arc<dyn TaskStore>,
+    held: Held<dyn TaskStore>,
     ttl: Option<Millis>,
-}
-
-fn done((): ()) -> Output {
-    Output::Undefined
 }
 
 #[napi]
@@ -31,32 +23,24 @@ impl NativeTasks {
     /// Executions whose keys start with `prefix`. `ttl` in milliseconds, 0 for none.
     #[napi(factory)]
     pub fn open(env: Env, connection: &NativeConnection, prefix: String, ttl: f64) -> napi::Result<Self> {
-        let handle = connection.handle();
-        let open = || {
-            let ttl = Millis::zero_or_more("ttl", ttl)?;
-            let store = task_store::open(handle.backend()?, TaskKeys::new(handle.key_prefix(), &prefix)?);
-            Ok((store, (ttl.get() > 0).then_some(ttl)))
-        };
-        let (store, ttl) = open().map_err(|error| thrown(&env, &error))?;
-        Ok(Self { handle: Arc::clone(handle), store, ttl })
-    }
-
-    fn store(&self) -> Result<Arc<dyn TaskStore>> {
-        self.handle.backend()?;
-        Ok(Arc::clone(&self.store))
+        let ttl = Millis::zero_or_more("ttl", ttl).map_err(|error| thrown(&env, &error))?;
+        let held = Held::open(env, connection, |backend, key_prefix| {
+            Ok(task_store::open(backend, TaskKeys::new(key_prefix, &prefix)?))
+        })?;
+        Ok(Self { held, ttl: (ttl.get() > 0).then_some(ttl) })
     }
 
     /// Marks an execution as under way.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn begin<'env>(&self, env: &'env Env, execution: String) -> napi::Result<Unknown<'env>> {
-        let (store, ttl) = (self.store(), self.ttl);
+        let (store, ttl) = (self.held.get(), self.ttl);
         answer(env, async move { store?.apply(&execution, Change::Begin, ttl).await.map(done) })
     }
 
     /// Resolves whether an execution is under way.
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn is_in_progress<'env>(&self, env: &'env Env, execution: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.is_in_progress(&execution).await.map(Output::Bool) })
     }
 
@@ -68,7 +52,7 @@ impl NativeTasks {
         execution: String,
         task: String,
     ) -> napi::Result<Unknown<'env>> {
-        let (store, ttl) = (self.store(), self.ttl);
+        let (store, ttl) = (self.held.get(), self.ttl);
         answer(env, async move {
             store?.apply(&execution, Change::BeginTask { task: &task }, ttl).await.map(done)
         })
@@ -82,7 +66,7 @@ impl NativeTasks {
         execution: String,
         task: String,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.is_task_in_progress(&execution, &task).await.map(Output::Bool) })
     }
 
@@ -95,7 +79,7 @@ impl NativeTasks {
         task: String,
         result: String,
     ) -> napi::Result<Unknown<'env>> {
-        let (store, ttl) = (self.store(), self.ttl);
+        let (store, ttl) = (self.held.get(), self.ttl);
         answer(env, async move {
             let change = Change::Commit { task: &task, result: result.as_bytes() };
             store?.apply(&execution, change, ttl).await.map(done)
@@ -110,14 +94,14 @@ impl NativeTasks {
         execution: String,
         task: String,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.result(&execution, &task).await.map(Output::text_or_null) })
     }
 
     /// Tasks and the JSON of their results, alternating.
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn results<'env>(&self, env: &'env Env, execution: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let results = store?.results(&execution).await?;
             Ok(Output::List(results.into_iter().map(Output::Text).collect()))
@@ -127,7 +111,7 @@ impl NativeTasks {
     /// Deletes everything about an execution.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn dispose<'env>(&self, env: &'env Env, execution: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.dispose(&execution).await.map(done) })
     }
 }

@@ -1,36 +1,19 @@
 //! `NativeWorkflows`: runs and steps as TypeScript holds them.
 
-use std::sync::Arc;
-
 use napi::{Env, Unknown};
 use napi_derive::napi;
 
-use super::arguments::{answer, thrown};
+use super::arguments::{answer, done, texts, timestamp};
 use super::connection::NativeConnection;
-use super::handle::Handle;
-use crate::error::Result;
+use super::handle::Held;
 use crate::key::WorkflowKeys;
 use crate::runtime::Output;
-use crate::time::Millis;
-use crate::workflow::{self, Fields, StatusChange, WorkflowStore};
+use crate::workflow::{self, StatusChange, WorkflowStore};
 
 /// Runs and steps under one prefix of one connection.
 #[napi]
 pub struct NativeWorkflows {
-    handle: Arc<Handle>,
-    store: Arc<dyn WorkflowStore>,
-}
-
-fn fields(fields: Fields) -> Output {
-    Output::List(fields.into_iter().map(Output::Text).collect())
-}
-
-fn done((): ()) -> Output {
-    Output::Undefined
-}
-
-fn timestamp(now: f64) -> Result<u64> {
-    Millis::zero_or_more("the time", now).map(Millis::get)
+    held: Held<dyn WorkflowStore>,
 }
 
 #[napi]
@@ -38,21 +21,16 @@ impl NativeWorkflows {
     /// Runs and steps whose keys start with `prefix`.
     #[napi(factory)]
     pub fn open(env: Env, connection: &NativeConnection, prefix: String) -> napi::Result<Self> {
-        let handle = connection.handle();
-        let open = || Ok(workflow::open(handle.backend()?, WorkflowKeys::new(handle.key_prefix(), &prefix)?));
-        let store = open().map_err(|error| thrown(&env, &error))?;
-        Ok(Self { handle: Arc::clone(handle), store })
-    }
-
-    fn store(&self) -> Result<Arc<dyn WorkflowStore>> {
-        self.handle.backend()?;
-        Ok(Arc::clone(&self.store))
+        let held = Held::open(env, connection, |backend, key_prefix| {
+            Ok(workflow::open(backend, WorkflowKeys::new(key_prefix, &prefix)?))
+        })?;
+        Ok(Self { held })
     }
 
     /// Proves that the backend answers.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn ping<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.ping().await.map(done) })
     }
 
@@ -66,7 +44,7 @@ impl NativeWorkflows {
         input: String,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             store?.create_run(&run_id, &workflow, input.as_bytes(), timestamp(now)?).await.map(done)
         })
@@ -75,8 +53,8 @@ impl NativeWorkflows {
     /// Fields and values of a run, alternating; empty if there is none.
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn run<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
-        answer(env, async move { store?.run(&run_id).await.map(fields) })
+        let store = self.held.get();
+        answer(env, async move { store?.run(&run_id).await.map(texts) })
     }
 
     /// Changes the status of a run. Output and error are JSON.
@@ -92,7 +70,7 @@ impl NativeWorkflows {
         reopen: bool,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             let change = StatusChange {
                 status,
@@ -114,8 +92,8 @@ impl NativeWorkflows {
         run_id: String,
         step_name: String,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
-        answer(env, async move { store?.step(&run_id, &step_name).await.map(fields) })
+        let store = self.held.get();
+        answer(env, async move { store?.step(&run_id, &step_name).await.map(texts) })
     }
 
     /// Marks a step as scheduled, unless it is already further.
@@ -127,7 +105,7 @@ impl NativeWorkflows {
         step_name: String,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move { store?.schedule_step(&run_id, &step_name, timestamp(now)?).await.map(done) })
     }
 
@@ -141,7 +119,7 @@ impl NativeWorkflows {
         result: String,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             store?.complete_step(&run_id, &step_name, result.as_bytes(), timestamp(now)?).await.map(done)
         })
@@ -157,7 +135,7 @@ impl NativeWorkflows {
         error: String,
         now: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.store();
+        let store = self.held.get();
         answer(env, async move {
             store?.fail_step(&run_id, &step_name, error.as_bytes(), timestamp(now)?).await.map(done)
         })

@@ -201,12 +201,8 @@ impl Batch {
         self.pending.is_empty() && self.sent.is_empty()
     }
 
-    /// Whether a reply is awaited. Says nothing about commands that were not sent yet.
-    pub fn awaits_reply(&self) -> bool {
-        !self.sent.is_empty()
-    }
-
-    /// How often in a row replies were missed while nothing at all was heard. A few of them mean that the connection is dead although nobody closed it.
+    /// How often in a row replies were missed while nothing at all was heard. A few of them mean that the connection
+    /// is dead although nobody closed it.
     pub fn timeouts_in_a_row(&self) -> u32 {
         self.timeouts
     }

@@ -26,16 +26,17 @@ impl Command {
         command.arg(name)
     }
 
-    /// A command of any kind from its words; repeated only if it is known to read.
-    pub fn from_words<'a>(words: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut command = Self { arguments: 0, body: Vec::with_capacity(64), repeat: Repeat::Never };
-        for word in words {
-            if command.arguments == 0 && only_reads(word) {
-                command.repeat = Repeat::Read;
-            }
-            command.push(word);
+    /// A command of any kind, to be made of its words.
+    pub fn of_words() -> Self {
+        Self { arguments: 0, body: Vec::with_capacity(256), repeat: Repeat::Never }
+    }
+
+    /// Adds a word. The first is the name: the command is repeated only if it is known to read.
+    pub fn push_word(&mut self, word: &[u8]) {
+        if self.arguments == 0 && only_reads(word) {
+            self.repeat = Repeat::Read;
         }
-        command
+        self.push(word);
     }
 
     /// Adds an argument.
@@ -169,13 +170,23 @@ const READS: &[&str] = &[
 ];
 
 fn only_reads(name: &[u8]) -> bool {
-    std::str::from_utf8(name)
-        .is_ok_and(|name| READS.binary_search(&name.to_ascii_uppercase().as_str()).is_ok())
+    // In upper case, without an allocation: this runs for every command.
+    let mut upper = [0; 16];
+    let Some(upper) = upper.get_mut(..name.len()) else { return false };
+    upper.copy_from_slice(name);
+    upper.make_ascii_uppercase();
+    READS.binary_search_by(|read| read.as_bytes().cmp(upper)).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(words: &[&[u8]]) -> Command {
+        let mut command = Command::of_words();
+        words.iter().for_each(|word| command.push_word(word));
+        command
+    }
 
     #[test]
     fn the_wire_form_counts_bytes() {
@@ -190,13 +201,16 @@ mod tests {
     #[test]
     fn words_survive_the_wire_form() {
         let words: [&[u8]; 4] = [b"SET", b"", b"\r\n$3\r\n", "ü".as_bytes()];
-        assert_eq!(Command::from_words(words).into_words(), words);
+        assert_eq!(of(&words).into_words(), words);
     }
 
     #[test]
     fn only_known_reads_are_repeated() {
-        assert!(READS.is_sorted());
-        let repeat = |words: &[&str]| Command::from_words(words.iter().map(|word| word.as_bytes())).repeat();
+        assert!(READS.is_sorted() && READS.iter().all(|read| read.len() <= 16));
+        let repeat = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| word.as_bytes()).collect();
+            of(&words).repeat()
+        };
         assert_eq!(repeat(&["get", "k"]), Repeat::Read);
         assert_eq!(repeat(&["SET", "GET", "v"]), Repeat::Never);
         assert_eq!(repeat(&["GETDEL", "k"]), Repeat::Never);

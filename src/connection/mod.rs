@@ -87,9 +87,7 @@ impl Connection {
     pub fn key_prefix(&self) -> &str {
         &self.key_prefix
     }
-}
 
-impl Connection {
     /// Ends this lease. `true` if it was the last, so that the connection closes.
     pub fn end(mut self) -> bool {
         self.give_back()

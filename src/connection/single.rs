@@ -191,6 +191,10 @@ impl Client {
             return Ok(Arc::clone(self));
         }
         let mut subscriber = lock(&self.subscriber);
+        // Nobody would close one that is started now.
+        if self.is_closing() {
+            return Err(closed_error());
+        }
         if let Some(client) = &*subscriber {
             return Ok(Arc::clone(client));
         }

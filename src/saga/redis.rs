@@ -175,9 +175,7 @@ impl RedisSagas {
         )
         .about(&state))
     }
-}
 
-impl RedisSagas {
     async fn delete_indexed(&self, call: Call<'_>, saga_name: &str, saga_id: &str) -> Result<bool> {
         let index = self.keys.index(saga_name, saga_id)?;
         let Some(correlation_id) = self.look_up(call, saga_name, &index).await? else { return Ok(false) };

@@ -1,4 +1,4 @@
-import { Connection, connectStore, nativeOf, type StoreConnection } from '../../connection.js'
+import { Connection, connectStore, fullPrefix, type StoreConnection } from '../../connection.js'
 import { ArgumentError, LockError } from '../../errors.js'
 import { Locks, type Patience } from '../../lock.js'
 import type { Target } from '../../options.js'
@@ -88,7 +88,7 @@ export class RedisLockManager {
     this.#returnsLocks = returns === 'lock'
     this.#store = connectStore(redis)
     this.#locks = new Locks(this.#store.connection, keyPrefix)
-    this.#fullPrefix = nativeOf(this.#store.connection).keyPrefix + keyPrefix
+    this.#fullPrefix = fullPrefix(this.#store.connection, keyPrefix)
   }
 
   /**

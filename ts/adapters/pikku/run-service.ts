@@ -1,4 +1,4 @@
-import { type Connection, type StoreConnection, connectStore, nativeOf } from '../../connection.js'
+import { type Connection, type StoreConnection, connectStore, fullPrefix } from '../../connection.js'
 import {
   type JournalAttempt,
   type JournalList,
@@ -54,7 +54,7 @@ export class RedisWorkflowRunService {
   constructor(connectionOrConfig: Target, keyPrefix = 'workflows') {
     const prefix = checkName('keyPrefix', keyPrefix)
     this.#store = connectStore(connectionOrConfig)
-    this.#prefix = nativeOf(this.#store.connection).keyPrefix + prefix
+    this.#prefix = fullPrefix(this.#store.connection, prefix)
     this.#journal = openJournal(this.#store.connection, prefix)
   }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 
-import { Connection, connectStore, nativeOf, type StoreConnection } from '../../connection.js'
+import { Connection, connectStore, fullPrefix, type StoreConnection } from '../../connection.js'
 import { ConfigError, LockError, WorkflowError } from '../../errors.js'
 import { toJson } from '../../json.js'
 import { Locks } from '../../lock.js'
@@ -104,7 +104,7 @@ export class RedisWorkflowStateService {
     this.#store = connectStore(connectionOrConfig)
     this.#workflows = openWorkflows(this.#store.connection, prefix)
     this.#locks = new Locks(this.#store.connection, `${prefix}:lock:`)
-    this.#fullPrefix = nativeOf(this.#store.connection).keyPrefix + prefix
+    this.#fullPrefix = fullPrefix(this.#store.connection, prefix)
   }
 
   /** Verifies that Redis answers. */

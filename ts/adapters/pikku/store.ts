@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 
-import { type StoreConnection, connectStore, nativeOf } from '../../connection.js'
+import { type StoreConnection, connectStore, fullPrefix } from '../../connection.js'
 import { ArgumentError, LockError, WorkflowError } from '../../errors.js'
 import { fromJson, toJson } from '../../json.js'
 import {
@@ -71,7 +71,7 @@ export class JournalStore {
     const prefix = checkName('keyPrefix', keyPrefix)
     this.store = connectStore(target)
     const { connection } = this.store
-    this.prefix = nativeOf(connection).keyPrefix + prefix
+    this.prefix = fullPrefix(connection, prefix)
     this.#journal = openJournal(connection, prefix)
     this.#runLocks = new Locks(connection, `${prefix}:lock:`)
     this.#stepLocks = new Locks(connection, `${prefix}:step-lock:`)

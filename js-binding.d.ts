@@ -138,7 +138,10 @@ export declare class NativeSignals {
   publish(messages: Array<string>): Promise<void>
 }
 
-/** A listener to a channel. While it runs, it keeps the process alive; its events are `message` (the text) and `gap`. */
+/**
+ * A listener to a channel. While it runs, it keeps the process alive; its events are `message` (the text),
+ * `gap`, and `end` when the connection was closed.
+ */
 export declare class NativeSubscription {
   /** A listener that does not listen yet. */
   constructor()

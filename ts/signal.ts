@@ -6,6 +6,8 @@ export interface SignalHandlers {
   message(text: string): void
   /** The connection was interrupted: messages may have been missed. */
   gap(): void
+  /** The connection was closed: nothing will be heard any more. */
+  end(): void
 }
 
 /** Subscriptions that run. Held here, since events only reach what somebody holds. */
@@ -51,7 +53,11 @@ export class SignalSubscription {
   onNativeEvent(name: string, detail: unknown): void {
     if (!running.has(this)) return
     if (name === 'message') this.#handlers.message(detail as string)
-    else this.#handlers.gap()
+    else if (name === 'gap') this.#handlers.gap()
+    else {
+      this.stop()
+      this.#handlers.end()
+    }
   }
 
   /** Nothing is passed on from now on. Idempotent. */

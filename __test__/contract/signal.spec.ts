@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { RedisWakeSignaler } from '../../index.js'
+import { RedisWakeSignaler, connect } from '../../index.js'
 import { onEveryBackend } from '../helpers/backends'
 import { CountingProxy } from '../helpers/counting-proxy'
 import { RedisServer } from '../helpers/redis-server'
@@ -32,6 +32,21 @@ describe('a wake signaler whose connection is cut', () => {
       await Promise.all([receiver.disconnect(), sender.disconnect()])
     })
   }
+
+  it('leaves no connection behind when it is closed while it begins to listen (RESP2)', async () => {
+    await using server = await RedisServer.start()
+    const connection = connect(server.url, { protocol: 2, connectionName: 'brief' })
+    await connection.command('PING')
+    const signaler = new RedisWakeSignaler(connection)
+    // Whether it listened for a moment or not at all, it must be over.
+    const listening = signaler.subscribe(() => undefined).catch((error: unknown) => error)
+    await connection.close()
+    await listening
+    using admin = await server.client()
+    await until('nobody of that name', async () =>
+      (await admin.clientList()).every((row) => row['name'] !== 'brief'),
+    )
+  })
 
   it('sends many signals in one round trip', async () => {
     await using server = await RedisServer.start()

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
-import { ArgumentError, ConnectionError, RedisWakeSignaler } from '../../index.js'
+import { ArgumentError, ConnectionError, RedisWakeSignaler, connect } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 import { deferred, median, until } from '../helpers/wait'
@@ -166,6 +166,19 @@ export function signal(backend: Backend): void {
       assert.equal(await loop, 'found')
       await until('nobody listens', async () => (await data.command('PUBLISH', channel, 'x')) === 0)
     })
+  })
+
+  it('a subscription ends with its connection', async () => {
+    const connection = connect(target)
+    const other = new RedisWakeSignaler(connection, { channel })
+    const iterator = other.subscribe()
+    const first = iterator.next()
+    await other.subscribe(() => undefined)
+    await sender.signal('heard')
+    assert.equal((await first).value, 'heard')
+    const last = iterator.next()
+    await connection.close()
+    assert.deepEqual(await last, { value: undefined, done: true })
   })
 
   describe('bad input', () => {

@@ -58,6 +58,19 @@ describe('a program', () => {
     assert.equal(out, 'string\n')
   })
 
+  it('that listens ends when its connection is closed', async () => {
+    for (const target of [server.url, 'memory://']) {
+      const out = await runs(`
+        const { connect, RedisWakeSignaler } = require('ferroflow')
+        const connection = connect('${target}')
+        new RedisWakeSignaler(connection).subscribe(() => {}).then(async () => {
+          await connection.close()
+          console.log('closed')
+        })`)
+      assert.equal(out, 'closed\n')
+    }
+  })
+
   it('that only loads ferroflow starts no thread', async () => {
     const out = await runs(`
       require('ferroflow')

@@ -1,5 +1,6 @@
 //! `NativeSignals` and `NativeSubscription`: a channel as TypeScript holds it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use napi::{Env, Unknown};
@@ -38,7 +39,8 @@ impl NativeSignals {
     }
 }
 
-/// A listener to a channel. While it runs, it keeps the process alive; its events are `message` (the text) and `gap`.
+/// A listener to a channel. While it runs, it keeps the process alive; its events are `message` (the text),
+/// `gap`, and `end` when the connection was closed.
 #[napi]
 pub struct NativeSubscription {
     id: u32,
@@ -69,6 +71,7 @@ impl NativeSubscription {
             environment.retain();
         }
         let (channel, events, id) = (signals.held.get(), environment.events(), self.id);
+        let handle = Arc::clone(signals.held.handle());
         let mut stopped = self.stopped.subscribe();
         let (sender, listening) = oneshot::channel();
         let listen = async move {
@@ -82,6 +85,8 @@ impl NativeSubscription {
                     biased;
                     // Also when the object is gone, and nobody can stop it any more.
                     _ = stopped.wait_for(|stopped| *stopped) => return,
+                    // Nothing will ever be heard again, and nobody should stay alive for it.
+                    () = handle.until_closed() => return events.emit(id, "end", Output::Null),
                     signal = listener.next() => match signal {
                         Some(Signal::Message(message)) => events.emit(id, "message", Output::Text(message)),
                         Some(Signal::Gap) => events.emit(id, "gap", Output::Null),

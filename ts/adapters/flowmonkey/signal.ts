@@ -125,6 +125,7 @@ export class RedisWakeSignaler extends EventEmitter<RedisWakeSignalerEvents> {
     this.#subscription ??= this.#channel.subscribe({
       message: (text) => this.#onMessage(text),
       gap: () => this.emit('gap'),
+      end: () => void this.unsubscribe(),
     })
     try {
       await this.#subscription

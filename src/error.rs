@@ -69,7 +69,7 @@ impl ErrorKind {
 }
 
 /// An error on its way to JavaScript.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,

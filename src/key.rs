@@ -70,7 +70,38 @@ impl LockKeys {
     /// The string that holds the owner's token.
     pub fn lock(&self, key: &str) -> Result<String> {
         check_name("the lock key", key)?;
+        if key.starts_with(OWN) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("the lock key must not start with \"{OWN}\": such keys are beside the locks"),
+            ));
+        }
         Ok(format!("{}{key}", self.prefix))
+    }
+
+    /// The string that counts fences.
+    pub fn fence_counter(&self) -> String {
+        format!("{}{OWN}fence", self.prefix)
+    }
+
+    /// The string that marks a claim as given up.
+    pub fn tombstone(&self, claim: &str) -> String {
+        format!("{}{OWN}withdrawn:{claim}", self.prefix)
+    }
+
+    /// The sorted set of the claims that wait for a lock in their order.
+    pub fn queue(&self, key: &str) -> String {
+        format!("{}{OWN}queue:{key}", self.prefix)
+    }
+
+    /// The sorted set of the leases of those claims.
+    pub fn leases(&self, key: &str) -> String {
+        format!("{}{OWN}leases:{key}", self.prefix)
+    }
+
+    /// The sorted set of the locks that are held, by fence.
+    pub fn index(&self) -> String {
+        format!("{}{OWN}held", self.prefix)
     }
 
     /// The channel on which a release of a lock is announced. Built from the full key, so that every process
@@ -79,6 +110,9 @@ impl LockKeys {
         format!("ferroflow:released:{lock_key}")
     }
 }
+
+/// What stands between a prefix of locks and the names of our own keys beside them.
+const OWN: &str = "ferroflow:";
 
 /// Keys of sagas: `{prefix}saga:{sagaName}:{correlationId}` and its index `{prefix}saga:{sagaName}:idx:id:{sagaId}`
 /// (contract of @saga-bus/store-redis).

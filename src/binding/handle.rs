@@ -40,6 +40,11 @@ impl<S: ?Sized> Held<S> {
     pub(crate) fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
+
+    /// The store, even if the handle is closed.
+    pub(crate) fn store(&self) -> Arc<S> {
+        Arc::clone(&self.store)
+    }
 }
 
 /// What calls on a closed handle get.

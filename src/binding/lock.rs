@@ -1,71 +1,124 @@
-//! `NativeLocks`: the lock engine as TypeScript holds it.
+//! `NativeLocks` and `NativeHold`: the lock engine as TypeScript holds it.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use napi::{Env, Unknown};
 use napi_derive::napi;
+use tokio::sync::Notify;
 
-use super::arguments::answer;
-use super::connection::NativeConnection;
+use super::arguments::{answer, done, thrown};
+use super::connection::{NativeConnection, next_id};
 use super::handle::{Held, closed_error};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
-use crate::lock::wait::{Patience, acquire};
-use crate::lock::{self, LockStore};
-use crate::runtime::Output;
+use crate::lock::acquire::{Request, acquire};
+use crate::lock::engine::Locks;
+use crate::lock::hold::{Ended, Hold, Owner};
+use crate::lock::machine::{Outcome, Renewal, Terms};
+use crate::lock::token::{Renewed, Token};
+use crate::lock::{self, Ownership, Replicas};
+use crate::runtime::completion::EventSink;
+use crate::runtime::{Environment, Output};
 use crate::time::Millis;
+
+/// A lock that is wanted. Times are in milliseconds.
+#[napi(object)]
+pub struct LockRequest {
+    /// The lock, without prefix.
+    pub key: String,
+    /// How long it lasts if nothing extends it.
+    pub ttl: f64,
+    /// How long to wait for it; 0 for one attempt.
+    pub wait: f64,
+    /// The longest time between two attempts.
+    pub poll: f64,
+    /// Whether to wait in the order of arrival.
+    pub fair: bool,
+    /// For how long to renew it without a sign of life of the event loop; 0 for not at all.
+    pub liveness: f64,
+    /// For how long to hold it at most; 0 for no limit.
+    pub max_hold: f64,
+    /// How many replicas must know of it.
+    pub replicas: f64,
+    /// How long to wait for them.
+    pub replica_timeout: f64,
+    /// What the holder calls itself.
+    pub label: String,
+}
+
+impl LockRequest {
+    fn check(self, locks: &Locks) -> Result<Request> {
+        let optional = |name, value| {
+            Millis::zero_or_more(name, value).map(|millis| (millis.get() > 0).then_some(millis))
+        };
+        let max_hold = optional("maxHoldMs", self.max_hold)?;
+        let renewal = optional("jsLivenessMs", self.liveness)?.map(|liveness| Renewal { liveness, max_hold });
+        let terms = Terms {
+            ttl: Millis::positive("ttl", self.ttl)?,
+            wait: Millis::zero_or_more("the waiting time", self.wait)?,
+            poll: Millis::positive("the retry delay", self.poll)?,
+            fair: self.fair,
+            renewal,
+        };
+        let renewed = match (renewal, max_hold) {
+            (None, _) => Renewed::Never,
+            (Some(_), None) => Renewed::WhileAlive,
+            (Some(_), Some(limit)) => Renewed::AtMost(limit),
+        };
+        let replicas = optional("replicas", self.replicas)?
+            .map(|count| {
+                let timeout = Millis::positive("replicaTimeoutMs", self.replica_timeout)?;
+                Ok::<_, Error>(Replicas { count: count.get() as u32, timeout })
+            })
+            .transpose()?;
+        Ok(Request { key: self.key, terms, claimant: locks.claimant(self.label, renewed), replicas })
+    }
+}
 
 /// Locks under one prefix of one connection.
 #[napi]
 pub struct NativeLocks {
-    held: Held<dyn LockStore>,
+    held: Held<Locks>,
 }
 
 #[napi]
 impl NativeLocks {
-    /// Locks whose keys start with `prefix`.
+    /// Locks whose keys start with `prefix`, taken by processes of the machine `host`.
     #[napi(factory)]
-    pub fn open(env: Env, connection: &NativeConnection, prefix: String) -> napi::Result<Self> {
+    pub fn open(env: Env, connection: &NativeConnection, prefix: String, host: String) -> napi::Result<Self> {
         let held = Held::open(env, connection, |backend, key_prefix| {
-            Ok(lock::open(backend, LockKeys::new(key_prefix, &prefix)?))
+            Ok(Locks::new(lock::open(backend, LockKeys::new(key_prefix, &prefix)?), host))
         })?;
         Ok(Self { held })
     }
 
-    /// Acquires within `budget` milliseconds, trying at least every `poll`. Resolves whether the lock is ours.
-    #[napi(ts_return_type = "Promise<boolean>")]
-    pub fn acquire<'env>(
-        &self,
-        env: &'env Env,
-        key: String,
-        token: String,
-        ttl: f64,
-        budget: f64,
-        poll: f64,
-    ) -> napi::Result<Unknown<'env>> {
-        let (store, handle) = (self.held.get(), Arc::clone(self.held.handle()));
-        answer(env, async move {
-            let ttl = Millis::positive("ttl", ttl)?;
-            let patience = Patience {
-                budget: Millis::zero_or_more("the waiting time", budget)?,
-                poll: Millis::positive("the retry delay", poll)?,
-            };
-            let closed = async {
-                handle.until_closed().await;
-                closed_error()
-            };
-            acquire(&store?, &key, &token, ttl, patience, closed).await.map(Output::Bool)
+    /// Prepares an acquisition.
+    #[napi]
+    pub fn request(&self, env: Env, request: LockRequest) -> napi::Result<NativeHold> {
+        let locks = self.open_locks();
+        let request = locks.and_then(|locks| Ok((request.check(&locks)?, locks)));
+        let (request, locks) = request.map_err(|error| thrown(&env, &error))?;
+        Ok(NativeHold {
+            owner: NativeOwner { id: next_id(), events: Environment::of(&env)?.events() },
+            locks,
+            request,
+            given_up: Arc::default(),
+            hold: Arc::default(),
         })
     }
 
-    /// Resolves whether the lock was held under this token, and is free now.
-    #[napi(ts_return_type = "Promise<boolean>")]
+    /// Resolves `true` if the lock was held under this token and is free now, `false` if nobody holds it, otherwise
+    /// the holder.
+    #[napi(ts_return_type = "Promise<unknown>")]
     pub fn release<'env>(&self, env: &'env Env, key: String, token: String) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
-        answer(env, async move { store?.release(&key, &token).await.map(Output::Bool) })
+        let locks = self.open_locks();
+        answer(env, async move { locks?.release(&key, &token).await.map(ownership) })
     }
 
-    /// Resolves whether the lock was held under this token, and has `ttl` milliseconds left now.
-    #[napi(ts_return_type = "Promise<boolean>")]
+    /// Resolves `true` if the lock was held under this token and has `ttl` milliseconds left now, `false` if nobody
+    /// holds it, otherwise the holder.
+    #[napi(ts_return_type = "Promise<unknown>")]
     pub fn extend<'env>(
         &self,
         env: &'env Env,
@@ -73,17 +126,228 @@ impl NativeLocks {
         token: String,
         ttl: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let locks = self.open_locks();
         answer(env, async move {
             let ttl = Millis::positive("ttl", ttl)?;
-            store?.extend(&key, &token, ttl).await.map(Output::Bool)
+            locks?.extend(&key, &token, ttl).await.map(ownership)
         })
     }
 
     /// Resolves whether anybody holds the lock.
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn is_locked<'env>(&self, env: &'env Env, key: String) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
-        answer(env, async move { store?.is_locked(&key).await.map(Output::Bool) })
+        let locks = self.open_locks();
+        answer(env, async move { locks?.store.is_locked(&key).await.map(Output::Bool) })
     }
+
+    /// Resolves whether it is held, the holder, the milliseconds left, the length of the fair queue, and the number
+    /// of connections that listen for the release.
+    #[napi(ts_return_type = "Promise<unknown[]>")]
+    pub fn inspect<'env>(&self, env: &'env Env, key: String) -> napi::Result<Unknown<'env>> {
+        let locks = self.open_locks();
+        answer(env, async move {
+            let found = locks?.store.inspect(&key).await?;
+            Ok(Output::List(vec![
+                Output::Bool(found.holder.is_some()),
+                holder(found.holder.as_deref()),
+                millis(found.ttl_left),
+                Output::Number(found.queued as f64),
+                Output::Number(found.listening as f64),
+            ]))
+        })
+    }
+
+    /// Resolves the fence after which the next page begins, and key, holder and milliseconds left of each lock.
+    #[napi(ts_return_type = "Promise<unknown[]>")]
+    pub fn list<'env>(&self, env: &'env Env, after: f64, limit: f64) -> napi::Result<Unknown<'env>> {
+        let locks = self.open_locks();
+        answer(env, async move {
+            let after = Millis::zero_or_more("the cursor", after / 1e3).map(|_| after as u64)?;
+            let limit = Millis::positive("limit", limit)?.get() as usize;
+            let page = locks?.store.list(after, limit).await?;
+            let next = page.next.map_or(Output::Null, |next| Output::Number(next as f64));
+            let locks = page.locks.into_iter().map(|lock| {
+                Output::List(vec![Output::text(lock.key), holder(Some(&lock.token)), millis(lock.ttl_left)])
+            });
+            Ok(Output::List([next].into_iter().chain(locks).collect()))
+        })
+    }
+
+    /// Frees the lock, whoever holds it. Resolves whether it was held, and by whom.
+    #[napi(ts_return_type = "Promise<unknown[]>")]
+    pub fn force_release<'env>(&self, env: &'env Env, key: String) -> napi::Result<Unknown<'env>> {
+        let locks = self.open_locks();
+        answer(env, async move {
+            let token = locks?.store.force_release(&key).await?;
+            Ok(Output::List(vec![Output::Bool(token.is_some()), holder(token.as_deref())]))
+        })
+    }
+
+    /// Frees everything that is held, and ends every wait with `CLOSED`.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        // Also if the connection is closed: then what waits is told, at least.
+        let locks = self.held.store();
+        answer(env, async move {
+            locks.close().await;
+            Ok(done(()))
+        })
+    }
+
+    fn open_locks(&self) -> Result<Arc<Locks>> {
+        let locks = self.held.get()?;
+        if locks.is_closing() { Err(closed_error()) } else { Ok(locks) }
+    }
+}
+
+/// One acquisition.
+#[napi]
+pub struct NativeHold {
+    owner: NativeOwner,
+    locks: Arc<Locks>,
+    request: Request,
+    given_up: Arc<Notify>,
+    hold: Arc<OnceLock<Hold>>,
+}
+
+#[napi]
+impl NativeHold {
+    /// Names this object in events.
+    #[napi(getter)]
+    pub fn id(&self) -> u32 {
+        self.owner.id
+    }
+
+    /// Acquires the lock. Resolves `["granted", attempts, token, fence]`, `["refused", attempts, holder]`,
+    /// `["not-replicated", attempts, reached]` or `["abandoned", attempts]`.
+    #[napi(ts_return_type = "Promise<unknown[]>")]
+    pub fn acquire<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        let (locks, request) = (Arc::clone(&self.locks), self.request.clone());
+        let (owner, given_up, hold) =
+            (self.owner.clone(), Arc::clone(&self.given_up), Arc::clone(&self.hold));
+        answer(env, async move {
+            let stopped = async {
+                tokio::select! {
+                    () = given_up.notified() => {}
+                    () = locks.until_closing() => {}
+                }
+            };
+            let acquisition = acquire(&locks, &request, stopped).await;
+            let attempts = Output::Number(f64::from(acquisition.machine.attempts()));
+            let (name, details) = match acquisition.outcome.clone() {
+                Outcome::Granted { token, fence } => {
+                    if request.terms.renewal.is_some() {
+                        drop(hold.set(Hold::keep(&locks, acquisition, &token, fence, owner)?));
+                    } else {
+                        let valid_until = acquisition.machine.valid_until().unwrap_or_default();
+                        locks.remember(&token, &request.key, fence, valid_until);
+                    }
+                    ("granted", vec![Output::text(token), Output::Number(fence as f64)])
+                }
+                Outcome::Refused { holder: token } => ("refused", vec![holder(token.as_deref())]),
+                Outcome::NotReplicated { reached } => {
+                    ("not-replicated", vec![Output::Number(f64::from(reached))])
+                }
+                Outcome::Abandoned if locks.is_closing() => return Err(closed_error()),
+                Outcome::Abandoned => ("abandoned", vec![]),
+                Outcome::Failed(error) => return Err(error),
+            };
+            Ok(Output::List([Output::text(name), attempts].into_iter().chain(details).collect()))
+        })
+    }
+
+    /// Gives the waiting up.
+    #[napi]
+    pub fn abandon(&self) {
+        self.given_up.notify_one();
+    }
+
+    /// How many milliseconds the lock is ours for certain; 0 if it is not. No I/O.
+    #[napi]
+    pub fn left(&self) -> f64 {
+        self.hold.get().map_or(0.0, |hold| hold.left() as f64)
+    }
+
+    /// Has the lock last `ttl` milliseconds from now on. Resolves whether it is still held.
+    #[napi(ts_return_type = "Promise<boolean>")]
+    pub fn extend<'env>(&self, env: &'env Env, ttl: f64) -> napi::Result<Unknown<'env>> {
+        let hold = Arc::clone(&self.hold);
+        answer(env, async move {
+            let ttl = Millis::positive("ttl", ttl)?;
+            kept(&hold)?.extend(ttl).await.map(Output::Bool)
+        })
+    }
+
+    /// Frees the lock. Resolves as `NativeLocks.release` does.
+    #[napi(ts_return_type = "Promise<unknown>")]
+    pub fn release<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        let hold = Arc::clone(&self.hold);
+        answer(env, async move { kept(&hold)?.release().await.map(ownership) })
+    }
+}
+
+fn kept(hold: &OnceLock<Hold>) -> Result<&Hold> {
+    hold.get().ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "the lock is not held"))
+}
+
+/// Tells TypeScript what becomes of a lock.
+#[derive(Clone)]
+struct NativeOwner {
+    id: u32,
+    events: EventSink,
+}
+
+impl Owner for NativeOwner {
+    fn probe(&self, alive_at: &Arc<AtomicU64>) {
+        self.events.probe(alive_at);
+    }
+
+    fn lost(&self, ended: Ended) {
+        let (why, cause) = match &ended {
+            Ended::Lost(loss) => loss.describe(),
+            Ended::Closed => ("its owner was closed".to_owned(), None),
+        };
+        let cause = cause.map_or(Output::Null, |error| {
+            Output::List(vec![
+                Output::text(error.kind().code()),
+                Output::text(error.message()),
+                Output::Bool(error.kind().retryable()),
+            ])
+        });
+        self.events.emit(self.id, "lost", Output::List(vec![Output::text(why), cause]));
+    }
+}
+
+fn ownership(ownership: Ownership) -> Output {
+    match ownership {
+        Ownership::Ours => Output::Bool(true),
+        Ownership::Expired => Output::Bool(false),
+        Ownership::Taken(token) => holder(Some(&token)),
+    }
+}
+
+/// Who holds a lock, without what makes it theirs: host, process id, label, milliseconds since 1970, fence, whether it
+/// is renewed, and for how many milliseconds at most. Empty if the token is not one of ours, `null` if there is none.
+fn holder(token: Option<&[u8]>) -> Output {
+    let Some(token) = token else { return Output::Null };
+    let Some(Token { claimant, acquired_at, fence }) = Token::parse(token) else {
+        return Output::List(vec![]);
+    };
+    let limit = match claimant.renewed {
+        Renewed::AtMost(limit) => Some(limit),
+        Renewed::Never | Renewed::WhileAlive => None,
+    };
+    Output::List(vec![
+        Output::text(claimant.host),
+        Output::Number(f64::from(claimant.pid)),
+        Output::text(claimant.label),
+        Output::Number(acquired_at as f64),
+        Output::Number(fence as f64),
+        Output::Bool(claimant.renewed != Renewed::Never),
+        millis(limit),
+    ])
+}
+
+fn millis(millis: Option<Millis>) -> Output {
+    millis.map_or(Output::Null, |millis| Output::Number(millis.get() as f64))
 }

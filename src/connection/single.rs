@@ -44,6 +44,8 @@ pub struct Client {
     role: Role,
     /// The second connection, for subscriptions, where the server knows no RESP3.
     subscriber: Mutex<Option<Arc<Client>>>,
+    /// Another one, for calls that wait for replicas: WAIT holds up everything behind it.
+    waiter: Mutex<Option<Arc<Client>>>,
 }
 
 /// What a connection is for.
@@ -80,6 +82,7 @@ impl Client {
             closed: watch::Sender::new(false),
             role,
             subscriber: Mutex::default(),
+            waiter: Mutex::default(),
         });
         io_thread::spawn(Arc::clone(&client).run())?;
         Ok(client)
@@ -137,8 +140,10 @@ impl Client {
             if let Some(driver) = driver {
                 driver.wake();
             }
-            if let Some(subscriber) = lock(&self.subscriber).take() {
-                subscriber.close();
+            for further in [&self.subscriber, &self.waiter] {
+                if let Some(client) = lock(further).take() {
+                    client.close();
+                }
             }
         }
     }
@@ -181,7 +186,7 @@ impl Client {
     }
 
     /// Sends a command whose outcome nobody waits for.
-    pub(super) fn tell(&self, command: Command) {
+    pub fn tell(&self, command: Command) {
         self.send(command.repeatable(), self.call().deadline, Box::new(|_| ()));
     }
 
@@ -190,16 +195,33 @@ impl Client {
         if self.role == Role::Subscriber || self.status.speaks_resp3() {
             return Ok(Arc::clone(self));
         }
-        let mut subscriber = lock(&self.subscriber);
+        self.further(&self.subscriber, Config { protocol: 2, ..self.config.clone() }, Role::Subscriber)
+    }
+
+    /// The connection for calls that [`Client::wait`] for replicas.
+    pub fn waiter(&self) -> Result<Arc<Self>> {
+        self.further(&self.waiter, self.config.clone(), Role::Commands)
+    }
+
+    /// Waits until so many replicas have what was written on this connection, and says how many do.
+    pub async fn wait(&self, replicas: u32, at_most: Duration) -> Result<u32> {
+        let call = Call { deadline: Instant::now() + at_most + self.config.call_timeout(), ..self.call() };
+        let millis = at_most.as_millis() as u64;
+        let wait = Command::new("WAIT").number(replicas).number(millis).reads();
+        Ok(call.command(wait).await?.into_int()?.try_into().unwrap_or_default())
+    }
+
+    /// A further connection to the same server, started when it is first needed.
+    fn further(&self, place: &Mutex<Option<Arc<Self>>>, config: Config, role: Role) -> Result<Arc<Self>> {
+        let mut place = lock(place);
         // Nobody would close one that is started now.
         if self.is_closing() {
             return Err(closed_error());
         }
-        if let Some(client) = &*subscriber {
+        if let Some(client) = &*place {
             return Ok(Arc::clone(client));
         }
-        let config = Config { protocol: 2, ..self.config.clone() };
-        Ok(Arc::clone(subscriber.insert(Self::start(config, Role::Subscriber)?)))
+        Ok(Arc::clone(place.insert(Self::start(config, role)?)))
     }
 
     async fn run(self: Arc<Self>) {

@@ -1,47 +1,166 @@
 //! Distributed locks: one key, one owner's token, a TTL. The engine under every lock that ferroflow offers.
 //!
 //! - [`LockStore`]: what a backend can do; [`redis`] and [`memory`] implement it
-//! - [`wait`]: acquiring with patience, woken by the release
+//! - [`token`]: what the value of a lock says
+//! - [`machine`]: one acquisition as a state machine without I/O: waiting, holding, renewing, losing, releasing
+//! - [`acquire`], [`hold`]: run the machine against a store, before and after the lock is granted
+//! - [`engine`]: the locks of one owner: what it holds, who waits, what closing means
+//! - [`index`]: the list of what is held
+//! - `simulation` (tests): thousands of random histories on a simulated clock and network
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub mod acquire;
+pub mod engine;
+pub mod hold;
+pub mod index;
+pub mod machine;
 pub mod memory;
 pub mod redis;
-pub mod wait;
+#[cfg(test)]
+mod simulation;
+pub mod token;
 
 use crate::connection::Backend;
 use crate::error::Result;
 use crate::key::LockKeys;
 use crate::time::Millis;
 
-/// The outcome of one attempt.
+/// How long an attempt may be on its way after its claim was withdrawn: much longer than a call takes.
+pub const STRAY_ATTEMPT: Millis = Millis::new(60_000);
+/// How long a waiting claim keeps its place in a fair queue without a sign of life.
+pub const QUEUE_LEASE: Millis = Millis::new(3_000);
+
+/// An attempt to take a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The lock.
+    pub key: String,
+    /// What the token will start with. Repeating an attempt with the same claim has the effect of making it once.
+    pub id: String,
+    /// How long the lock lasts if nothing extends it.
+    pub ttl: Millis,
+    /// The highest fence known here: the new one will be higher, whatever the server forgot.
+    pub floor: u64,
+    /// Whether it waits in the order of arrival.
+    pub fair: bool,
+    /// How many replicas must know of the grant.
+    pub replicas: Option<Replicas>,
+}
+
+/// A condition on a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replicas {
+    /// How many.
+    pub count: u32,
+    /// How long to wait for them.
+    pub timeout: Millis,
+}
+
+/// The outcome of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
-    /// The lock is ours.
-    Granted,
-    /// Somebody else holds it.
+    /// The lock is ours, under this token.
+    Granted {
+        /// The claim and what the server added.
+        token: String,
+        /// Greater than that of any earlier grant.
+        fence: u64,
+    },
+    /// Somebody else holds it, or is first in the queue.
     Held {
-        /// Until it expires; `None` if it never does.
-        ttl_left: Option<Millis>,
+        /// When another attempt may succeed, if that is known.
+        look_again: Option<Millis>,
+        /// The holder's token, or whatever else is there.
+        holder: Option<Vec<u8>>,
+    },
+    /// It was granted, but too few replicas know of it.
+    NotReplicated {
+        /// How many do.
+        reached: u32,
     },
 }
 
-/// Locks in one backend. A token names one acquisition and is never used again.
+/// Whether a lock was changed that must be held for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ownership {
+    /// It was held under the token, and the change is made.
+    Ours,
+    /// Nobody holds it: it expired, or was released before.
+    Expired,
+    /// Somebody else holds it, under this token.
+    Taken(Vec<u8>),
+}
+
+/// The state of a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// The holder's token, or whatever is there; `None` if nobody holds it.
+    pub holder: Option<Vec<u8>>,
+    /// Until it expires; `None` if it never does, or nobody holds it.
+    pub ttl_left: Option<Millis>,
+    /// Claims in the fair queue.
+    pub queued: u64,
+    /// Connections that listen for the release.
+    pub listening: u64,
+}
+
+/// A lock in the list of those that are held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key, without prefix.
+    pub key: String,
+    /// The holder's token.
+    pub token: Vec<u8>,
+    /// Until it expires; `None` if it never does.
+    pub ttl_left: Option<Millis>,
+}
+
+/// Some of the held locks, in the order of acquisition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The locks.
+    pub locks: Vec<Listed>,
+    /// Where the next page begins: after this fence. `None` if this is the last.
+    pub next: Option<u64>,
+}
+
+/// Locks in one backend.
 #[async_trait]
 pub trait LockStore: Send + Sync {
-    /// Takes the lock if it is free. Repeating an attempt whose answer was lost is recognised by its token.
-    async fn try_acquire(&self, key: &str, token: &str, ttl: Millis) -> Result<Attempt>;
+    /// Takes the lock if it is free, and if it is this claim's turn. Repeating an attempt whose answer was lost is
+    /// recognised by its claim.
+    async fn try_acquire(&self, claim: &Claim) -> Result<Attempt>;
 
-    /// Frees the lock if it is still held under `token`, and wakes those who wait. `false` if it is not.
-    async fn release(&self, key: &str, token: &str) -> Result<bool>;
+    /// Frees the lock if it is held under `token`, and wakes those who wait.
+    async fn release(&self, key: &str, token: &str) -> Result<Ownership>;
 
-    /// Sets the time left to `ttl` if the lock is still held under `token`. `false` if it is not.
-    async fn extend(&self, key: &str, token: &str, ttl: Millis) -> Result<bool>;
+    /// Frees the lock if it is held under a token of this claim, takes the claim out of the queue, and makes every
+    /// attempt with it fail that arrives later.
+    async fn withdraw(&self, key: &str, claim: &str) -> Result<()>;
+
+    /// Frees many locks at once, as far as they are held under these tokens.
+    async fn release_all(&self, locks: &[(String, String)]) -> Result<()>;
+
+    /// Sets the time left to `ttl` if the lock is held under `token`.
+    async fn extend(&self, key: &str, token: &str, ttl: Millis) -> Result<Ownership>;
 
     /// Whether anybody holds the lock. Information, not permission: it may be out of date on arrival.
     async fn is_locked(&self, key: &str) -> Result<bool>;
+
+    /// Who holds the lock, and how many wait.
+    async fn inspect(&self, key: &str) -> Result<Inspection>;
+
+    /// Frees the lock, whoever holds it, and returns the token under which it was held.
+    async fn force_release(&self, key: &str) -> Result<Option<Vec<u8>>>;
+
+    /// Puts locks into the list, by key and fence, and takes others out.
+    async fn list_changes(&self, held: &[(String, u64)], ended: &[(String, u64)]) -> Result<()>;
+
+    /// The held locks of the list whose fence is greater than `after`.
+    async fn list(&self, after: u64, limit: usize) -> Result<Page>;
 
     /// Notices every release from the moment this resolves.
     async fn watch(&self, key: &str) -> Result<Box<dyn ReleaseWatch>>;

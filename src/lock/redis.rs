@@ -1,23 +1,32 @@
-//! Locks on a Redis server: a string that holds the owner's token.
+//! Locks on a Redis server: a string that holds the owner's token, and a few keys of our own beside the locks.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::task::JoinSet;
 
-use super::{Attempt, LockStore, ReleaseWatch};
+use super::token::Token;
+use super::{
+    Attempt, Claim, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch, STRAY_ATTEMPT,
+};
 use crate::connection::command::Command;
 use crate::connection::pubsub::Subscription;
+use crate::connection::reply::Reply;
 use crate::connection::single::Client;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
 use crate::script::{OnLostReply, Script};
 use crate::time::Millis;
 
 static ACQUIRE: Script = Script::new(include_str!("lua/acquire_lock.lua"));
 static RELEASE: Script = Script::new(include_str!("lua/release_lock.lua"));
+static WITHDRAW: Script = Script::new(include_str!("lua/withdraw_claim.lua"));
 static EXTEND: Script = Script::new(include_str!("lua/extend_lock.lua"));
+static INSPECT: Script = Script::new(include_str!("lua/inspect_lock.lua"));
+static FORCE_RELEASE: Script = Script::new(include_str!("lua/force_release.lua"));
 
 /// Locks on one server.
+#[derive(Clone)]
 pub struct RedisLocks {
     client: Arc<Client>,
     keys: LockKeys,
@@ -28,48 +37,115 @@ impl RedisLocks {
     pub fn new(client: Arc<Client>, keys: LockKeys) -> Self {
         Self { client, keys }
     }
+
+    async fn run_release(&self, lock: &str, token: &str, on_lost_reply: OnLostReply) -> Result<Ownership> {
+        let channel = LockKeys::released(lock);
+        let arguments = [token.as_bytes(), channel.as_bytes()];
+        let reply = RELEASE.run(self.client.call(), on_lost_reply, &[lock], &arguments).await?;
+        ownership(reply)
+    }
 }
 
-/// What `acquire_lock.lua` answers instead of a time left.
-const GRANTED: i64 = -3;
-const NO_TTL: i64 = -1;
+/// The answer of a script that changes a lock that must be held under a token.
+fn ownership(reply: Reply) -> Result<Ownership> {
+    match reply {
+        Reply::Int(1) => Ok(Ownership::Ours),
+        Reply::Int(_) => Ok(Ownership::Expired),
+        reply => Ok(Ownership::Taken(reply.into_bytes()?.unwrap_or_default())),
+    }
+}
+
+/// Milliseconds as `PTTL` answers: negative for none.
+fn ttl_left(pttl: i64) -> Option<Millis> {
+    u64::try_from(pttl).ok().map(Millis::new)
+}
 
 #[async_trait]
 impl LockStore for RedisLocks {
-    async fn try_acquire(&self, key: &str, token: &str, ttl: Millis) -> Result<Attempt> {
-        let lock = self.keys.lock(key)?;
-        let ttl = ttl.get().to_string();
-        let arguments = [token.as_bytes(), ttl.as_bytes()];
-        let reply = ACQUIRE
-            .run(self.client.call(), OnLostReply::Repeat, &[&lock], &arguments)
-            .await
-            .map_err(|error| error.about(&lock))?;
-        Ok(match reply.into_int()? {
-            GRANTED => Attempt::Granted,
-            NO_TTL => Attempt::Held { ttl_left: None },
-            left => Attempt::Held { ttl_left: Some(Millis::new(left.max(0) as u64)) },
-        })
+    async fn try_acquire(&self, claim: &Claim) -> Result<Attempt> {
+        let lock = self.keys.lock(&claim.key)?;
+        let (counter, tombstone) = (self.keys.fence_counter(), self.keys.tombstone(&claim.id));
+        let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
+        let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
+        let (ttl, floor) = (claim.ttl.get().to_string(), claim.floor.to_string());
+        let lease = QUEUE_LEASE.get().to_string();
+        let arguments = [claim.id.as_bytes(), ttl.as_bytes(), floor.as_bytes(), lease.as_bytes()];
+        let (keys, arguments) =
+            if claim.fair { (&keys[..], &arguments[..]) } else { (&keys[..3], &arguments[..3]) };
+        let granted = match claim.replicas {
+            None => ACQUIRE.run(self.client.call(), OnLostReply::Repeat, keys, arguments).await,
+            Some(replicas) => {
+                let replicated = self.client.waiter()?;
+                let reply = ACQUIRE.run(replicated.call(), OnLostReply::Repeat, keys, arguments).await;
+                if let Ok(Reply::Bytes(_)) = &reply {
+                    let reached = replicated.wait(replicas.count, replicas.timeout.into()).await?;
+                    if reached < replicas.count {
+                        return Ok(Attempt::NotReplicated { reached });
+                    }
+                }
+                reply
+            }
+        };
+        match granted.map_err(|error| error.about(&lock))? {
+            Reply::Bytes(token) => {
+                let token = String::from_utf8_lossy(&token).into_owned();
+                let fence = Token::fence_of(&token)?;
+                Ok(Attempt::Granted { token, fence })
+            }
+            Reply::List(parts) => {
+                let mut parts = parts.into_iter();
+                let wait = parts.next().map_or(Ok(-1), Reply::into_int)?;
+                let holder = parts.next().map_or(Ok(None), Reply::into_bytes)?;
+                Ok(Attempt::Held { look_again: ttl_left(wait), holder })
+            }
+            _ => {
+                Err(Error::new(ErrorKind::Closed, "the attempt was given up before it arrived").about(&lock))
+            }
+        }
     }
 
-    async fn release(&self, key: &str, token: &str) -> Result<bool> {
+    async fn release(&self, key: &str, token: &str) -> Result<Ownership> {
         let lock = self.keys.lock(key)?;
-        let channel = LockKeys::released(&lock);
-        let arguments = [token.as_bytes(), channel.as_bytes()];
         let call = self.client.call();
-        let keys = [lock.as_str()];
-        let run = |on_lost_reply| RELEASE.run(call, on_lost_reply, &keys, &arguments);
-        let unknown = match run(OnLostReply::Report).await {
+        let unknown = match self.run_release(&lock, token, OnLostReply::Report).await {
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => error,
-            outcome => return Ok(outcome.map_err(|error| error.about(&lock))?.into_int()? == 1),
+            outcome => return outcome.map_err(|error| error.about(&lock)),
         };
-        match run(OnLostReply::Repeat).await {
-            Ok(reply) if reply.clone().into_int()? == 1 => Ok(true),
+        match self.run_release(&lock, token, OnLostReply::Repeat).await {
+            Ok(Ownership::Ours) => Ok(Ownership::Ours),
             // Not held any more: freed by the attempt whose reply was lost, or lost before it. Nobody can tell.
             _ => Err(unknown.about(&lock)),
         }
     }
 
-    async fn extend(&self, key: &str, token: &str, ttl: Millis) -> Result<bool> {
+    async fn withdraw(&self, key: &str, claim: &str) -> Result<()> {
+        let lock = self.keys.lock(key)?;
+        let (tombstone, queue, leases) =
+            (self.keys.tombstone(claim), self.keys.queue(key), self.keys.leases(key));
+        let channel = LockKeys::released(&lock);
+        let stray = STRAY_ATTEMPT.get().to_string();
+        let arguments = [claim.as_bytes(), channel.as_bytes(), stray.as_bytes()];
+        let keys = [lock.as_str(), &tombstone, &queue, &leases];
+        let reply = WITHDRAW.run(self.client.call(), OnLostReply::Repeat, &keys, &arguments).await;
+        reply.map(drop).map_err(|error| error.about(&lock))
+    }
+
+    async fn release_all(&self, locks: &[(String, String)]) -> Result<()> {
+        // Side by side, so that they leave as one pipeline.
+        let mut releases = JoinSet::new();
+        for (key, token) in locks {
+            let (this, lock, token) = (self.clone(), self.keys.lock(key)?, token.clone());
+            releases.spawn(async move { this.run_release(&lock, &token, OnLostReply::Repeat).await });
+        }
+        let mut first_error = Ok(());
+        while let Some(outcome) = releases.join_next().await {
+            let outcome = outcome.unwrap_or_else(|_| Err(unexpected()));
+            first_error = first_error.and(outcome.map(drop));
+        }
+        first_error
+    }
+
+    async fn extend(&self, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
         let lock = self.keys.lock(key)?;
         let ttl = ttl.get().to_string();
         let arguments = [token.as_bytes(), ttl.as_bytes()];
@@ -77,7 +153,7 @@ impl LockStore for RedisLocks {
             .run(self.client.call(), OnLostReply::Repeat, &[&lock], &arguments)
             .await
             .map_err(|error| error.about(&lock))?;
-        Ok(reply.into_int()? == 1)
+        ownership(reply)
     }
 
     async fn is_locked(&self, key: &str) -> Result<bool> {
@@ -86,10 +162,114 @@ impl LockStore for RedisLocks {
         Ok(reply.into_int()? == 1)
     }
 
+    async fn inspect(&self, key: &str) -> Result<Inspection> {
+        let lock = self.keys.lock(key)?;
+        let (queue, channel) = (self.keys.queue(key), LockKeys::released(&lock));
+        let reply = INSPECT
+            .run(self.client.call(), OnLostReply::Read, &[&lock, &queue], &[channel.as_bytes()])
+            .await
+            .map_err(|error| error.about(&lock))?;
+        let [holder, pttl, queued, listening] = reply.into_list()?.try_into().map_err(|_| unexpected())?;
+        Ok(Inspection {
+            holder: holder.into_bytes()?,
+            ttl_left: ttl_left(pttl.into_int()?),
+            queued: queued.into_int()?.unsigned_abs(),
+            listening: listening.into_int()?.unsigned_abs(),
+        })
+    }
+
+    async fn force_release(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let lock = self.keys.lock(key)?;
+        let channel = LockKeys::released(&lock);
+        let reply = FORCE_RELEASE
+            .run(self.client.call(), OnLostReply::Report, &[&lock], &[channel.as_bytes()])
+            .await
+            .map_err(|error| error.about(&lock))?;
+        reply.into_bytes()
+    }
+
+    async fn list_changes(&self, held: &[(String, u64)], ended: &[(String, u64)]) -> Result<()> {
+        let index = self.keys.index();
+        let mut commands = Vec::new();
+        if !held.is_empty() {
+            let mut add = Command::new("ZADD").arg(&index);
+            for (key, fence) in held {
+                add = add.number(*fence).arg(key);
+            }
+            commands.push(add.repeatable());
+        }
+        // By fence and not by key: the same lock may be in the list again, with another one.
+        commands.extend(ended.iter().map(|(_, fence)| without(&index, *fence)));
+        let replies = self.client.call().commands(commands).await;
+        replies.into_iter().find_map(Result::err).map_or(Ok(()), Err)
+    }
+
+    async fn list(&self, after: u64, limit: usize) -> Result<Page> {
+        let index = self.keys.index();
+        let call = self.client.call();
+        let range = Command::new("ZRANGEBYSCORE")
+            .arg(&index)
+            .arg(format!("({after}"))
+            .arg("+inf")
+            .arg("WITHSCORES")
+            .arg("LIMIT")
+            .number(0u64)
+            .number(limit as u64);
+        let entries = scored(call.command(range.reads()).await?)?;
+        let mut questions = Vec::with_capacity(2 * entries.len());
+        for (key, _) in &entries {
+            let lock = self.keys.lock(key)?;
+            questions.push(Command::new("GET").arg(&lock).reads());
+            questions.push(Command::new("PTTL").arg(&lock).reads());
+        }
+        let next = (entries.len() == limit).then(|| entries.last().map(|(_, fence)| *fence)).flatten();
+        let mut answers = call.commands(questions).await.into_iter();
+        let (mut locks, mut stale) = (Vec::new(), Vec::new());
+        for (key, fence) in entries {
+            let (Some(holder), Some(pttl)) = (answers.next(), answers.next()) else { break };
+            match holder?.into_bytes()? {
+                Some(token) => locks.push(Listed { key, token, ttl_left: ttl_left(pttl?.into_int()?) }),
+                None => stale.push(without(&index, fence)),
+            }
+        }
+        // Of processes that died. The list is told, and the caller need not wait for it.
+        for command in stale {
+            self.client.tell(command);
+        }
+        Ok(Page { locks, next })
+    }
+
     async fn watch(&self, key: &str) -> Result<Box<dyn ReleaseWatch>> {
         let channel = LockKeys::released(&self.keys.lock(key)?);
         Ok(Box::new(RedisReleaseWatch(self.client.subscribe(&channel).await?)))
     }
+}
+
+fn without(index: &str, fence: u64) -> Command {
+    Command::new("ZREMRANGEBYSCORE").arg(index).number(fence).number(fence).repeatable()
+}
+
+/// Members and their scores, which come flat in RESP2 and in pairs in RESP3.
+fn scored(reply: Reply) -> Result<Vec<(String, u64)>> {
+    let flat = reply.into_list()?.into_iter().flat_map(|item| match item {
+        Reply::List(pair) => pair,
+        single => vec![single],
+    });
+    let texts = flat
+        .map(|item| Ok(String::from_utf8_lossy(&item.into_bytes()?.unwrap_or_default()).into_owned()))
+        .collect::<Result<Vec<_>>>()?;
+    let (pairs, []) = texts.as_chunks() else { return Err(unexpected()) };
+    pairs
+        .iter()
+        .map(|[member, score]| {
+            let score: f64 = score.parse().map_err(|_| unexpected())?;
+            Ok((member.clone(), score as u64))
+        })
+        .collect()
+}
+
+fn unexpected() -> Error {
+    Error::new(ErrorKind::Server, "the server answered in an unexpected form")
 }
 
 struct RedisReleaseWatch(Subscription);

@@ -60,6 +60,11 @@ impl Database {
         self.now
     }
 
+    /// Microseconds since 1970.
+    pub fn unix_micros(&self) -> u64 {
+        u64::try_from(self.clock.unix().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Milliseconds since 1970.
     pub(super) fn unix_millis(&self) -> i64 {
         i64::try_from(self.clock.unix().as_millis()).unwrap_or(i64::MAX)

@@ -80,6 +80,11 @@ impl Engine {
         self.channels.publish(channel.as_ref(), message)
     }
 
+    /// How many listen to `channel` now.
+    pub fn listeners(&self, channel: impl AsRef<[u8]>) -> usize {
+        self.channels.listeners(channel.as_ref())
+    }
+
     /// Listens to `channel`: every message published after this call arrives, in the order of publishing, until
     /// the subscription is dropped. It does not keep the engine alive, but ends with it.
     pub fn subscribe(&self, channel: impl AsRef<[u8]>) -> Subscription {

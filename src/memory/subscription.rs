@@ -20,6 +20,10 @@ struct Listeners {
 }
 
 impl Channels {
+    pub(super) fn listeners(&self, channel: &[u8]) -> usize {
+        lock(&self.0).senders.get(channel).map_or(0, BTreeMap::len)
+    }
+
     pub(super) fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
         let listeners = lock(&self.0);
         let Some(senders) = listeners.senders.get(channel) else { return 0 };

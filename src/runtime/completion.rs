@@ -1,7 +1,7 @@
 //! The completion list of an environment: finished calls on their way back to JavaScript.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use napi::sys;
@@ -28,6 +28,8 @@ pub(super) enum Completion {
     Settle { deferred: Deferred, answer: Answer },
     /// Something that happened by itself, for the environment's event sink.
     Event { source: u32, name: &'static str, detail: Output },
+    /// A question whether the event loop turns: the moment when it is read is the answer.
+    Probe { alive_at: Arc<AtomicU64> },
 }
 
 /// The half of an environment that other threads may touch.
@@ -158,6 +160,13 @@ impl EventSink {
     pub fn emit(&self, source: u32, name: &'static str, detail: Output) {
         if !self.list.has_ended() {
             self.list.push(Completion::Event { source, name, detail });
+        }
+    }
+
+    /// Has the environment store the moment, in milliseconds since boot, when its event loop comes round to it.
+    pub fn probe(&self, alive_at: &Arc<AtomicU64>) {
+        if !self.list.has_ended() {
+            self.list.push(Completion::Probe { alive_at: Arc::clone(alive_at) });
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use napi::{JsValue, sys};
@@ -12,6 +13,7 @@ use napi::{JsValue, sys};
 use super::completion::{Answer, Completion, CompletionList, Deferred, EventSink, Settler};
 use super::io_thread::{self, Work, catch_panic};
 use super::output::{EnvironmentGone, error_to_js, output_to_js};
+use crate::time::since_boot;
 
 /// In one turn of the event loop, at most this many entries are settled, and fewer if it takes this long. What the
 /// program does with each result runs in the same turn, so the number is bounded as well as the time.
@@ -215,6 +217,9 @@ impl Environment {
             }
             Completion::Event { source, name, detail } => {
                 let _ = self.deliver(source, name, detail);
+            }
+            Completion::Probe { alive_at } => {
+                alive_at.fetch_max(since_boot().get(), Ordering::Relaxed);
             }
         }
     }

@@ -1,21 +1,74 @@
--- Takes a lock if it is free.
+-- Takes a lock if it is free, and if it is our turn.
 --
 -- KEYS[1]  the lock
--- ARGV[1]  token of this acquisition
+-- KEYS[2]  counter of the fences
+-- KEYS[3]  tombstone of this claim
+-- KEYS[4]  queue of the waiting claims, by arrival (only for a fair attempt)
+-- KEYS[5]  their leases, by expiry (only for a fair attempt)
+-- ARGV[1]  the claim: what the token of this acquisition starts with
 -- ARGV[2]  TTL in milliseconds
+-- ARGV[3]  the highest fence that the caller has seen
+-- ARGV[4]  lease of a waiting claim in milliseconds (only for a fair attempt)
 --
--- Returns -3 if the lock is ours, otherwise the milliseconds until it expires (-1: never, -2: it just did).
+-- Returns the token if the lock is ours; 0 if the claim was given up before this attempt arrived; otherwise
+-- milliseconds after which another attempt may succeed (-1: unknown), and the holder's token if there is a holder.
 
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
-  return -3
-end
+local claim = ARGV[1]
 local holder = redis.pcall('GET', KEYS[1])
 if type(holder) == 'table' then
   return holder
 end
--- Our own earlier attempt, whose reply was lost.
-if holder == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return -3
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  return 0
 end
-return redis.call('PTTL', KEYS[1])
+local time = redis.call('TIME')
+
+local first = true
+local lead_lease = -1
+if KEYS[4] then
+  local queue, leases = KEYS[4], KEYS[5]
+  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  redis.call('ZADD', leases, now + tonumber(ARGV[4]), claim)
+  for _, dead in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now)) do
+    redis.call('ZREM', queue, dead)
+    redis.call('ZREM', leases, dead)
+  end
+  if not redis.call('ZSCORE', queue, claim) then
+    local last = redis.call('ZREVRANGE', queue, 0, 0, 'WITHSCORES')
+    redis.call('ZADD', queue, (tonumber(last[2]) or 0) + 1, claim)
+  end
+  -- They go with the last waiter; this is for a server whose clients all died.
+  redis.call('PEXPIRE', queue, ARGV[4] * 20)
+  redis.call('PEXPIRE', leases, ARGV[4] * 20)
+  local head = redis.call('ZRANGE', queue, 0, 0)[1]
+  first = head == claim
+  if not first then
+    lead_lease = math.max(0, tonumber(redis.call('ZSCORE', leases, head) or now) - now)
+  end
+end
+
+if holder then
+  -- Our own earlier attempt, whose reply was lost.
+  if string.sub(holder, 1, #claim + 1) ~= claim .. ':' then
+    return {redis.call('PTTL', KEYS[1]), holder}
+  end
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+elseif first then
+  -- More than any before: also if the counter was lost (then the time says so), or the time was set back.
+  local fence = math.max(
+    (tonumber(redis.call('GET', KEYS[2])) or 0) + 1,
+    tonumber(time[1]) * 1000000 + tonumber(time[2]),
+    tonumber(ARGV[3]) + 1
+  )
+  local digits = string.format('%.0f', fence)
+  redis.call('SET', KEYS[2], digits)
+  holder = string.format('%s:%.0f:%s', claim, tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), digits)
+  redis.call('SET', KEYS[1], holder, 'PX', ARGV[2])
+else
+  return {lead_lease}
+end
+if KEYS[4] then
+  redis.call('ZREM', KEYS[4], claim)
+  redis.call('ZREM', KEYS[5], claim)
+end
+return holder

@@ -1,0 +1,210 @@
+//! Runs the machine until the lock is granted, or is not.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::engine::Locks;
+use super::machine::{Action, Event, Machine, Outcome, Terms};
+use super::token::Claimant;
+use super::{Claim, QUEUE_LEASE, ReleaseWatch, Replicas};
+
+/// A lock that is wanted.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The lock.
+    pub key: String,
+    /// How it is wanted.
+    pub terms: Terms,
+    /// Who wants it.
+    pub claimant: Claimant,
+    /// How many replicas must know of it.
+    pub replicas: Option<Replicas>,
+}
+
+/// How it went.
+pub struct Acquisition {
+    /// The machine, which goes on if the lock is held.
+    pub machine: Machine,
+    /// The result.
+    pub outcome: Outcome,
+    /// The claim that the last attempt made.
+    pub claim: Claim,
+}
+
+/// Acquires a lock, unless `given_up` resolves first.
+pub async fn acquire(
+    locks: &Arc<Locks>,
+    request: &Request,
+    given_up: impl Future<Output = ()>,
+) -> Acquisition {
+    let mut given_up = pin!(given_up);
+    let mut claim = Claim {
+        key: request.key.clone(),
+        id: request.claimant.claim(),
+        ttl: request.terms.ttl,
+        floor: locks.floor(),
+        fair: request.terms.fair,
+        replicas: request.replicas,
+    };
+    let (mut machine, first) = Machine::start(request.terms, (locks.now)());
+    let mut actions = VecDeque::from([first]);
+    let mut generation = 0;
+    let mut waiting: Option<Waiting> = None;
+    loop {
+        let event = match actions.pop_front() {
+            Some(Action::Attempt { generation: wanted }) => {
+                if wanted != generation {
+                    generation = wanted;
+                    claim.id = request.claimant.claim();
+                }
+                claim.floor = locks.floor();
+                tokio::select! {
+                    biased;
+                    () = &mut given_up => Event::AskedToAbandon,
+                    answer = locks.store.try_acquire(&claim) => Event::Answered(answer),
+                }
+            }
+            Some(Action::Withdraw { .. }) => {
+                locks.withdraw_later(claim.key.clone(), claim.id.clone(), claim.ttl);
+                continue;
+            }
+            Some(Action::Settle(outcome)) => return Acquisition { machine, outcome, claim },
+            // The others belong to a lock that is held.
+            Some(_) => continue,
+            None => {
+                let waiting = waiting.get_or_insert_with(|| Waiting::enter(locks, &claim.key));
+                let timer = machine.next_timer().unwrap_or_default();
+                // Of those who wait here without an order, one is enough to watch the lock.
+                let timer = match (claim.fair, waiting.has_turn()) {
+                    (true, _) => timer.min((locks.now)() + QUEUE_LEASE.get() / 3),
+                    (false, true) => timer,
+                    (false, false) => machine.gives_up_at(),
+                };
+                let pause = Duration::from_millis(timer.saturating_sub((locks.now)()));
+                tokio::select! {
+                    biased;
+                    () = &mut given_up => Event::AskedToAbandon,
+                    () = waiting.announced() => Event::Announced,
+                    () = sleep(pause) => Event::Elapsed,
+                }
+            }
+        };
+        actions.extend(machine.on((locks.now)(), event));
+    }
+}
+
+/// Those who wait for one lock in this process. They take turns in their order of arrival: only the first looks at
+/// the lock when it is released, and keeps the subscription for the next.
+#[derive(Default)]
+struct Room {
+    turn: tokio::sync::Mutex<Option<Box<dyn ReleaseWatch>>>,
+}
+
+/// The rooms of all locks that somebody waits for.
+#[derive(Clone, Default)]
+pub(super) struct Rooms(Arc<Mutex<HashMap<String, Arc<Room>>>>);
+
+impl Rooms {
+    fn enter(&self, key: &str) -> Arc<Room> {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(rooms.entry(key.to_owned()).or_default())
+    }
+
+    /// The last one closes the room, and with it the subscription.
+    fn leave(&self, key: &str, room: Arc<Room>) {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::strong_count(&room) <= 2 {
+            rooms.remove(key);
+        }
+    }
+}
+
+/// One who waits.
+struct Waiting {
+    signals: Arc<Signals>,
+    /// Never ends, and is polled with the waiting.
+    listening: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    rooms: Rooms,
+    key: String,
+    room: Option<Arc<Room>>,
+}
+
+#[derive(Default)]
+struct Signals {
+    wake: Notify,
+    has_turn: AtomicBool,
+}
+
+impl Waiting {
+    fn enter(locks: &Arc<Locks>, key: &str) -> Self {
+        let room = locks.rooms.enter(key);
+        let signals = Arc::<Signals>::default();
+        let listening = listen(Arc::clone(locks), key.to_owned(), Arc::clone(&room), Arc::clone(&signals));
+        Self {
+            signals,
+            listening: Some(Box::pin(listening)),
+            rooms: locks.rooms.clone(),
+            key: key.to_owned(),
+            room: Some(room),
+        }
+    }
+
+    fn has_turn(&self) -> bool {
+        self.signals.has_turn.load(Ordering::Relaxed)
+    }
+
+    /// The lock was released, or it is our turn to see whether it was.
+    async fn announced(&mut self) {
+        let Some(listening) = &mut self.listening else { return };
+        tokio::select! {
+            biased;
+            () = self.signals.wake.notified() => {}
+            () = listening => {}
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // First the turn goes to the next, then the room may close.
+        self.listening = None;
+        if let Some(room) = self.room.take() {
+            self.rooms.leave(&self.key, room);
+        }
+    }
+}
+
+/// Waits for the turn and then announces every release. Beside the attempts and not before them: a subscription may
+/// take its time, or not be allowed at all, and polling goes on.
+async fn listen(locks: Arc<Locks>, key: String, room: Arc<Room>, signals: Arc<Signals>) {
+    let mut watch = match room.turn.try_lock() {
+        Ok(turn) => turn,
+        Err(_) => {
+            let turn = room.turn.lock().await;
+            // Whoever had it before may have left the lock free.
+            signals.wake.notify_one();
+            turn
+        }
+    };
+    signals.has_turn.store(true, Ordering::Relaxed);
+    if watch.is_none()
+        && let Ok(subscribed) = locks.store.watch(&key).await
+    {
+        *watch = Some(subscribed);
+        // For a release between the attempt and the subscription.
+        signals.wake.notify_one();
+    }
+    if let Some(watch) = watch.as_mut() {
+        loop {
+            watch.released().await;
+            signals.wake.notify_one();
+        }
+    }
+    std::future::pending().await
+}

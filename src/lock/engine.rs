@@ -1,0 +1,224 @@
+//! The locks of one owner: what it holds, who waits for what, and how all that ends.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use super::acquire::Rooms;
+use super::hold::Ask;
+use super::index::Index;
+use super::machine::Moment;
+use super::token::{Claimant, Renewed};
+use super::{LockStore, Ownership};
+use crate::error::Result;
+use crate::runtime::io_thread;
+use crate::time::{Millis, since_boot};
+
+/// How long closing waits for the server.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long to wait between two attempts to withdraw a claim.
+const WITHDRAW_RETRY: Duration = Duration::from_millis(500);
+
+/// The locks of one owner, in one store.
+pub struct Locks {
+    /// Where they are.
+    pub store: Arc<dyn LockStore>,
+    /// Who waits here, by lock.
+    pub(super) rooms: Rooms,
+    pub(super) index: Index,
+    host: String,
+    held: Mutex<HashMap<String, Held>>,
+    /// The highest fence known here.
+    floor: AtomicU64,
+    closing: watch::Sender<bool>,
+    /// What time it is, on the clock that counts suspend.
+    pub(super) now: fn() -> Moment,
+}
+
+/// A lock that was acquired here and, as far as is known, neither released nor lost.
+pub(super) struct Held {
+    pub(super) key: String,
+    pub(super) fence: u64,
+    pub(super) since: Moment,
+    /// Whether the list of held locks has it.
+    pub(super) listed: bool,
+    keeper: Keeper,
+}
+
+enum Keeper {
+    /// Nobody: it expires then.
+    Until(Moment),
+    /// A task that renews it, and hears us here.
+    Task(mpsc::WeakUnboundedSender<Ask>),
+}
+
+fn boot_millis() -> Moment {
+    since_boot().get()
+}
+
+impl Locks {
+    /// Locks in this store, by processes of a machine of this name.
+    pub fn new(store: Arc<dyn LockStore>, host: String) -> Arc<Self> {
+        Self::with_clock(store, host, boot_millis)
+    }
+
+    /// The same on another clock.
+    pub(super) fn with_clock(store: Arc<dyn LockStore>, host: String, now: fn() -> Moment) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            rooms: Rooms::default(),
+            index: Index::default(),
+            host,
+            held: Mutex::default(),
+            floor: AtomicU64::new(0),
+            closing: watch::Sender::new(false),
+            now,
+        })
+    }
+
+    /// What a claim of this owner says.
+    pub fn claimant(&self, label: String, renewed: Renewed) -> Claimant {
+        Claimant { host: self.host.clone(), pid: std::process::id(), label, renewed }
+    }
+
+    pub(super) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn held(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a lock that nobody renews.
+    pub fn remember(self: &Arc<Self>, token: &str, key: &str, fence: u64, valid_until: Moment) {
+        self.remember_with(token, key, fence, Keeper::Until(valid_until));
+    }
+
+    /// Remembers a lock that a task keeps.
+    pub(super) fn remember_kept(
+        self: &Arc<Self>,
+        token: &str,
+        key: &str,
+        fence: u64,
+        keeper: &mpsc::UnboundedSender<Ask>,
+    ) {
+        self.remember_with(token, key, fence, Keeper::Task(keeper.downgrade()));
+    }
+
+    fn remember_with(self: &Arc<Self>, token: &str, key: &str, fence: u64, keeper: Keeper) {
+        self.floor.fetch_max(fence, Ordering::Relaxed);
+        let held = Held { key: key.to_owned(), fence, since: (self.now)(), listed: false, keeper };
+        self.held().insert(token.to_owned(), held);
+        self.index.changed(self);
+    }
+
+    /// A lock is not held any more.
+    pub(super) fn forget(self: &Arc<Self>, token: &str) {
+        let gone = self.held().remove(token);
+        if let Some(Held { key, fence, listed: true, .. }) = gone {
+            self.index.ended(self, key, fence);
+        }
+    }
+
+    /// Takes the locks out that nobody keeps and whose time is over.
+    pub(super) fn forget_expired(held: &mut HashMap<String, Held>, now: Moment) -> Vec<(String, u64)> {
+        let mut listed = Vec::new();
+        held.retain(|_, held| {
+            let over = matches!(held.keeper, Keeper::Until(moment) if moment <= now);
+            if over && held.listed {
+                listed.push((std::mem::take(&mut held.key), held.fence));
+            }
+            !over
+        });
+        listed
+    }
+
+    /// Frees a lock.
+    pub async fn release(self: &Arc<Self>, key: &str, token: &str) -> Result<Ownership> {
+        // Whoever renews it must not bring it back.
+        let keeper = match self.held().get(token) {
+            Some(Held { keeper: Keeper::Task(keeper), .. }) => keeper.upgrade(),
+            _ => None,
+        };
+        if let Some(keeper) = keeper {
+            drop(keeper.send(Ask::Abandon));
+        }
+        let outcome = self.store.release(key, token).await;
+        if outcome.is_ok() {
+            self.forget(token);
+        }
+        outcome
+    }
+
+    /// Sets the time left of a lock.
+    pub async fn extend(self: &Arc<Self>, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
+        let asked_at = (self.now)();
+        let ownership = self.store.extend(key, token, ttl).await?;
+        if ownership != Ownership::Ours {
+            self.forget(token);
+        } else if let Some(Held { keeper: Keeper::Until(moment), .. }) = self.held().get_mut(token) {
+            *moment = asked_at + ttl.get();
+        }
+        Ok(ownership)
+    }
+
+    /// Sees, in the background, that a claim comes to nothing: it may have been granted to nobody, and its TTL must
+    /// not keep everyone else out. Tried until the server confirms it, or the lock has expired by itself.
+    pub(super) fn withdraw_later(self: &Arc<Self>, key: String, claim: String, ttl: Millis) {
+        let this = Arc::clone(self);
+        let expired_at = (self.now)() + ttl.get();
+        // Without an I/O thread there was no attempt either.
+        let _ = io_thread::spawn(async move {
+            while let Err(error) = this.store.withdraw(&key, &claim).await {
+                if !error.kind().retryable() || (this.now)() >= expired_at {
+                    return;
+                }
+                sleep(WITHDRAW_RETRY).await;
+            }
+        });
+    }
+
+    /// Frees everything that is held, and ends every wait. Idempotent; nothing is acquired afterwards.
+    pub async fn close(self: &Arc<Self>) {
+        self.closing.send_replace(true);
+        let held = std::mem::take(&mut *self.held());
+        let now = (self.now)();
+        let mut release = Vec::new();
+        let mut ended = Vec::new();
+        for (token, held) in held {
+            match held.keeper {
+                Keeper::Until(moment) if moment <= now => {}
+                Keeper::Until(_) => release.push((held.key.clone(), token)),
+                Keeper::Task(keeper) => {
+                    drop(keeper.upgrade().map(|keeper| keeper.send(Ask::Close)));
+                    release.push((held.key.clone(), token));
+                }
+            }
+            if held.listed {
+                ended.push((held.key, held.fence));
+            }
+        }
+        if release.is_empty() && ended.is_empty() {
+            return;
+        }
+        // What cannot be freed expires.
+        let freeing =
+            async { tokio::join!(self.store.release_all(&release), self.store.list_changes(&[], &ended)) };
+        let _ = timeout(CLOSE_TIMEOUT, freeing).await;
+    }
+
+    /// Whether [`Locks::close`] was called.
+    pub fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Resolves when [`Locks::close`] is called.
+    pub async fn until_closing(&self) {
+        // An error would mean that the sender is gone, and with it these locks.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+}

@@ -1,0 +1,179 @@
+//! Tokens: the value of a lock, which names one acquisition and says who made it.
+//!
+//! `ff1:{id}:{pid}:{renewal}:{host}:{label}` is the claim, made by the client and known before the lock is granted.
+//! The server appends `:{acquired at, in milliseconds since 1970}:{fence}`, and both together are the token.
+
+use std::fmt::Write as _;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::time::Millis;
+
+const VERSION: &str = "ff1";
+/// The longest host name or label that is kept, in bytes as written.
+const MAX_TEXT_BYTES: usize = 128;
+
+/// How long a lock is renewed, as its token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// Not at all: it expires.
+    Never,
+    /// As long as its owner's event loop turns.
+    WhileAlive,
+    /// The same, and no longer than this.
+    AtMost(Millis),
+}
+
+/// Who claims a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimant {
+    /// Name of the machine.
+    pub host: String,
+    /// Id of the process.
+    pub pid: u32,
+    /// What the program calls itself, or nothing.
+    pub label: String,
+    /// Whether the lock is renewed.
+    pub renewed: Renewed,
+}
+
+impl Claimant {
+    /// A claim that nobody made before.
+    pub fn claim(&self) -> String {
+        let id: u128 = rand::random();
+        let mut claim = format!("{VERSION}:{id:032x}:{}:", self.pid);
+        let _ = match self.renewed {
+            Renewed::Never => write!(claim, "-"),
+            Renewed::WhileAlive => write!(claim, "0"),
+            Renewed::AtMost(limit) => write!(claim, "{}", limit.get()),
+        };
+        for text in [&self.host, &self.label] {
+            claim.push(':');
+            escape(text, &mut claim);
+        }
+        claim
+    }
+}
+
+/// What a token of ours says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Who holds the lock.
+    pub claimant: Claimant,
+    /// Milliseconds since 1970, by the server's clock.
+    pub acquired_at: u64,
+    /// Greater than that of any earlier acquisition.
+    pub fence: u64,
+}
+
+impl Token {
+    /// What a token says; `None` if it is not one of ours.
+    pub fn parse(token: &[u8]) -> Option<Self> {
+        let parts: Vec<&str> = std::str::from_utf8(token).ok()?.split(':').collect();
+        let [version, _id, pid, renewed, host, label, acquired_at, fence] = parts[..] else { return None };
+        if version != VERSION {
+            return None;
+        }
+        let renewed = match renewed {
+            "-" => Renewed::Never,
+            "0" => Renewed::WhileAlive,
+            limit => Renewed::AtMost(Millis::new(limit.parse().ok()?)),
+        };
+        let claimant =
+            Claimant { host: unescape(host), pid: pid.parse().ok()?, label: unescape(label), renewed };
+        Some(Self { claimant, acquired_at: acquired_at.parse().ok()?, fence: fence.parse().ok()? })
+    }
+
+    /// The fence of a token that the store made.
+    pub fn fence_of(token: &str) -> Result<u64> {
+        token.rsplit(':').next().and_then(|fence| fence.parse().ok()).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                "the server answered with a token that has no fence, please report it",
+            )
+        })
+    }
+}
+
+/// Writes a text without colons, percent signs and control characters, and cuts it where it gets too long.
+fn escape(text: &str, to: &mut String) {
+    let end = to.len() + MAX_TEXT_BYTES;
+    for character in text.chars() {
+        let whole = to.len();
+        if character == ':' || character == '%' || character.is_control() {
+            let _ = write!(to, "%{:02x}.", character as u32);
+        } else {
+            to.push(character);
+        }
+        if to.len() > end {
+            to.truncate(whole);
+            return;
+        }
+    }
+}
+
+fn unescape(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (code, rest) = part.split_once('.').unwrap_or((part, ""));
+        plain.extend(u32::from_str_radix(code, 16).ok().and_then(char::from_u32));
+        plain.push_str(rest);
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_says_what_went_into_its_claim() {
+        for renewed in [Renewed::Never, Renewed::WhileAlive, Renewed::AtMost(Millis::new(1500))] {
+            let claimant = Claimant {
+                host: "web-1.example".into(),
+                pid: 4711,
+                label: "a:b%c\u{1}\u{85}é ".into(),
+                renewed,
+            };
+            let token = format!("{}:1700000000000:1700000000000123", claimant.claim());
+            let parsed = Token::parse(token.as_bytes()).unwrap();
+            assert_eq!(
+                parsed,
+                Token { claimant, acquired_at: 1_700_000_000_000, fence: 1_700_000_000_000_123 }
+            );
+            assert_eq!(Token::fence_of(&token).unwrap(), 1_700_000_000_000_123);
+        }
+    }
+
+    #[test]
+    fn no_two_claims_are_alike_and_none_starts_another() {
+        let claimant =
+            Claimant { host: String::new(), pid: 1, label: String::new(), renewed: Renewed::Never };
+        let (one, other) = (claimant.claim(), claimant.claim());
+        assert!(!one.starts_with(&other) && !other.starts_with(&one));
+    }
+
+    #[test]
+    fn values_of_others_are_no_tokens() {
+        for foreign in [
+            "",
+            "4d0ee5d3-3f0a-4a4c-a1ce-2f6b1c0d9e11",
+            r#"{"owner":"x","expiresAt":1}"#,
+            "ff1:::::::",
+            "ff2:0:1:-:h:l:1:1",
+            "ff1:0:1:x:h:l:1:1",
+        ] {
+            assert_eq!(Token::parse(foreign.as_bytes()), None, "{foreign}");
+        }
+        assert_eq!(Token::parse(b"ff1:\xff"), None);
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let claimant =
+            Claimant { host: "ü".repeat(500), pid: 1, label: "%".repeat(500), renewed: Renewed::Never };
+        let token = Token::parse(format!("{}:1:2", claimant.claim()).as_bytes()).unwrap();
+        assert_eq!(token.claimant.host, "ü".repeat(64));
+        assert_eq!(token.claimant.label, "%".repeat(32));
+    }
+}

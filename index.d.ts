@@ -146,7 +146,13 @@ export type ErrorCode =
   | 'SERVER_NOT_READY'
   | 'SERVER_ERROR'
   | 'UNSUPPORTED'
+  | 'LOCK_HELD'
   | 'LOCK_TIMEOUT'
+  | 'LOCK_LOST'
+  | 'LOCK_EXPIRED'
+  | 'LOCK_REENTRANT'
+  | 'LOCK_NOT_REPLICATED'
+  | 'ABORTED'
   | 'RUN_NOT_FOUND'
   | 'INVALID_TRANSITION'
   | 'STEP_NOT_FOUND'
@@ -197,8 +203,44 @@ export declare class TimeoutError extends FerroflowError {}
 export declare class ServerError extends FerroflowError {}
 /** What is stored is not what ferroflow or its predecessors write (`CORRUPT_ENTRY`). Nothing is ever repaired. */
 export declare class CorruptEntryError extends FerroflowError {}
-/** Somebody else held the lock all the time (`LOCK_TIMEOUT`). */
-export declare class LockError extends FerroflowError {}
+/** Who holds a lock. */
+export interface LockHolder {
+  /** What it calls itself, otherwise `host:pid`. */
+  name: string
+  /** Name of its machine. */
+  host: string
+  /** Id of its process. */
+  pid: number
+  /** When it acquired the lock, by the clock of the server. */
+  acquiredAt: Date
+  /** The number of its acquisition. */
+  fence: number
+  /** Whether it extends the lock as long as it holds it. */
+  renewed: boolean
+  /** For how many milliseconds it does so at most, if there is a limit. */
+  maxHoldMs?: number
+}
+/** What an error about a lock carries besides. */
+export interface LockErrorDetails extends ErrorDetails {
+  holder?: LockHolder | undefined
+  attempts?: number
+  ttlMs?: number
+}
+/**
+ * Somebody else holds the lock (`LOCK_HELD`), or held it for all the time that was to be waited (`LOCK_TIMEOUT`). The
+ * lock was lost while it was needed (`LOCK_LOST`), or had expired before (`LOCK_EXPIRED`). The same asynchronous chain
+ * holds it already (`LOCK_REENTRANT`). Too few replicas know of it (`LOCK_NOT_REPLICATED`). The waiting was given up
+ * (`ABORTED`; the signal's reason is the `cause`).
+ */
+export declare class LockError extends FerroflowError {
+  /** Who holds the lock, if that is known. */
+  readonly holder?: LockHolder
+  /** How often the lock was tried. */
+  readonly attempts?: number
+  /** The time to live that was asked for, in milliseconds. */
+  readonly ttlMs?: number
+  constructor(code: ErrorCode, message: string, details?: LockErrorDetails)
+}
 /**
  * There is no such run, step or version (`RUN_NOT_FOUND`, `STEP_NOT_FOUND`, `VERSION_NOT_FOUND`), there is such a step
  * already (`STEP_EXISTS`), it is for another function (`STEP_MISMATCH`), or the run has ended for good
@@ -233,6 +275,122 @@ export declare class ConcurrencyError extends FerroflowError {
   )
   /** Conflicts of @saga-bus/core's own class count too: a store throws those where the core is installed. */
   static [Symbol.hasInstance](value: unknown): boolean
+}
+/** How a lock is waited for. */
+export interface WaitOptions {
+  /** Time to wait in all, in milliseconds; 0 for one attempt. Default: `maxRetries * retryDelay`. */
+  waitMs?: number
+  /** Longest time between two attempts, in milliseconds. Default: that of the manager, 100. */
+  retryDelay?: number
+  /** Ends the waiting: the call rejects with `ABORTED`, and nothing of it stays behind. Default: none. */
+  signal?: AbortSignal
+  /**
+   * Whether those who wait with `fair` are served in their order of arrival. One that dies is skipped when its lease
+   * of 3 s is over. Those who do not use `fair` do not queue. Default: false.
+   */
+  fair?: boolean
+}
+/** How a lock is held. */
+export interface HoldOptions {
+  /** Time to live if nothing extends the lock, in milliseconds: 10 to 24 days. Default: `defaultTTL`. */
+  ttl?: number
+  /**
+   * Whether the lock is extended at a third of its TTL, as long as it is held and the event loop turns. Default: true
+   * where a function runs under the lock, otherwise false.
+   */
+  renew?: boolean
+  /**
+   * How long the event loop may be blocked until renewal ends, in milliseconds, at least the TTL: a process that hangs
+   * must not keep a lock for ever. Default: 10 times the TTL.
+   */
+  jsLivenessMs?: number
+  /**
+   * How long the lock may be held in all, in milliseconds. Then it is released and counts as lost, whether the function
+   * has ended or not. Default: without limit.
+   */
+  maxHoldMs?: number
+  /**
+   * How many replicas must know of the lock before it counts as acquired (`WAIT`). Otherwise it is released again and
+   * the call rejects with `LOCK_NOT_REPLICATED`. Default: 0.
+   */
+  replicas?: number
+  /** How long to wait for them, in milliseconds. Default: 1,000. */
+  replicaTimeoutMs?: number
+  /** What the holder calls itself, for whoever inspects the lock. Default: none. */
+  holder?: string
+}
+/** Options of one acquisition. */
+export interface LockOptions extends WaitOptions, HoldOptions {
+  /**
+   * Whether the same asynchronous chain may enter again while it holds the lock. Siblings, as under `Promise.all`,
+   * still take turns. Default: false: such a call rejects with `LOCK_REENTRANT` at once.
+   */
+  reentrant?: boolean
+  /**
+   * What becomes of a call whose lock was lost while its function ran: `reject` with `LOCK_LOST` once the function has
+   * ended, or `ignore` it. Default: `reject`.
+   */
+  onLoss?: 'reject' | 'ignore'
+}
+/** What a function that runs under a lock knows of it. */
+export interface LockContext {
+  /** The key, without prefix. */
+  readonly key: string
+  /** The token of this acquisition. */
+  readonly token: string
+  /**
+   * Greater than that of every earlier acquisition of this lock. Give it to whatever the lock protects: what refuses an
+   * older number is safe even from a holder that was paused for longer than its lock lasted.
+   */
+  readonly fence: number
+  /** Aborted when the lock is lost; its reason is a {@link LockError} with the code `LOCK_LOST`. */
+  readonly signal: AbortSignal
+  /** Whether the lock is held for certain, by this process's own clock. No I/O. */
+  readonly held: boolean
+  /** For how many milliseconds it is held for certain if nothing extends it; 0 if it is lost. No I/O. */
+  readonly ttlLeft: number
+  /** Throws a {@link LockError} with the code `LOCK_LOST` unless the lock is held for certain. No I/O. */
+  assertHeld(): void
+  /**
+   * Has the lock last this long from now on, in milliseconds; renewal goes on with this TTL. Default: the TTL of the
+   * acquisition.
+   *
+   * @throws {@link LockError} with the code `LOCK_LOST`
+   */
+  extend(ttl?: number): Promise<void>
+}
+/** What is known of a lock. Information, not permission: it may be out of date on arrival. */
+export interface LockInspection {
+  /** Whether anybody holds it. */
+  locked: boolean
+  /** Who, if ferroflow knows: a lock of one of the packages that it replaces does not say. */
+  holder?: LockHolder
+  /** Milliseconds until it expires, unless it is extended; `null` if it never does, or nobody holds it. */
+  ttlMs: number | null
+  /** How many wait: everyone in the fair queue, and one for each process that waits without a queue. */
+  waiters: number
+}
+/** A lock in the list of those that are held. */
+export interface ListedLock {
+  /** The key, without prefix. */
+  key: string
+  /** Who holds it, if ferroflow knows. */
+  holder?: LockHolder
+  /** Milliseconds until it expires, unless it is extended; `null` if it never does. */
+  ttlMs: number | null
+}
+/** Some of the held locks, in the order of their acquisition. */
+export interface LockPage {
+  locks: ListedLock[]
+  /** Give it to the next call; `null` if there is no more. */
+  cursor: number | null
+}
+/** What a function that runs under several locks knows of them. */
+export interface LocksContext extends Omit<LockContext, 'key' | 'token' | 'fence'> {
+  /** The keys, without prefix, in the order of acquisition. */
+  readonly keys: readonly string[]
+  /** The number of the acquisition of each key, for what that key protects. */
+  readonly fences: Readonly<Record<string, number>>
 }
 /** Options of {@link RedisExecutionCache} (contract of @flowmonkey/redis). */
 export interface RedisExecutionCacheOptions {
@@ -279,11 +437,14 @@ export declare class RedisExecutionCache<
   /** Closes the connection, unless it was given as a {@link Connection}. */
   close(): Promise<void>
 }
-/** Options of {@link RedisLockManager} (contract of @flowmonkey/redis). */
-export interface RedisLockManagerOptions {
+/** Options of {@link RedisLockManager} (contract of @flowmonkey/redis; those without a default there are ours). */
+export interface RedisLockManagerOptions extends Pick<
+  LockOptions,
+  'fair' | 'holder' | 'jsLivenessMs' | 'maxHoldMs' | 'onLoss' | 'reentrant' | 'replicas' | 'replicaTimeoutMs'
+> {
   /** Put before every lock key. Default: `fm:lock:`. */
   keyPrefix?: string
-  /** Time to live of a lock whose call names none, in milliseconds. Default: 30,000. */
+  /** Time to live of a lock whose call names none, in milliseconds: 10 to 24 days. Default: 30,000. */
   defaultTTL?: number
   /** Longest time between two attempts, in milliseconds. Default: 100. */
   retryDelay?: number
@@ -294,29 +455,53 @@ export interface RedisLockManagerOptions {
    * Default: `lock` for a node-redis client, the only one that code accepts, `token` for everything else.
    */
   returns?: 'token' | 'lock'
+  /**
+   * Whether `release` and `extend` reject where the documented ones resolve `false`: with `LOCK_EXPIRED` if nobody
+   * holds the lock, and `LOCK_LOST` if somebody else does. Default: false.
+   */
+  strict?: boolean
+  /**
+   * Whether everything held is released when the process gets SIGTERM or SIGINT, or one of these signals, which is then
+   * raised again. Default: false.
+   */
+  releaseOnSignal?: boolean | readonly NodeJS.Signals[]
+  /** Whether a server that may evict locks is worth a warning of the process, once. Default: true. */
+  warnings?: boolean
 }
-/** One acquisition of a lock (contract of flowmonkey's `StateStore`). */
-export interface Lock {
-  /** The key, without prefix. */
-  readonly key: string
-  /** The token of this acquisition. */
-  readonly token: string
+/** One acquisition of a lock (contract of flowmonkey's `StateStore`; what it lacks there is ours). */
+export interface Lock extends Omit<LockContext, 'extend'> {
   /** Frees the lock, if it is still held. May be called again. */
   release(): Promise<void>
   /** Sets the milliseconds left. `false` if the lock is not held any more. */
   extend(ttl: number): Promise<boolean>
 }
 /** Options of one acquisition, in the form that yields a {@link Lock}. */
-export interface AcquireOptions {
-  /** Milliseconds until it expires. Default: `defaultTTL`. */
-  ttl?: number
+export interface AcquireOptions extends Omit<LockOptions, 'reentrant' | 'onLoss'> {}
+/** Events of a {@link RedisLockManager}. */
+export interface RedisLockManagerEvents {
+  /** A lock that was held is lost. Whoever holds it is told by its `signal`. */
+  lost: [error: LockError]
+  /** This manager released a lock by force. */
+  forceReleased: [
+    event: {
+      key: string
+      holder?: LockHolder
+    },
+  ]
+}
+/** What can be said of a lock server beside whether it answers. */
+export interface LockHealth {
+  /** What may cost locks: a policy of eviction, say. Empty if nothing is known to. */
+  warnings: string[]
 }
 /**
  * Distributed locks: a string `{keyPrefix}{key}` that holds the owner's token (contract of @flowmonkey/redis).
  *
- * Acquire, release and extend are atomic and take one round trip. A waiting `acquire` is woken by the release.
+ * Acquire, release and extend are atomic and take one round trip. A waiting `acquire` is woken by the release. A lock
+ * that a function runs under is renewed outside of the event loop, and its loss is signalled. Every acquisition has a
+ * fence, a number greater than all before.
  */
-export declare class RedisLockManager {
+export declare class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
   #private
   /**
    * @param redis - where the locks are
@@ -324,11 +509,12 @@ export declare class RedisLockManager {
    */
   constructor(redis: Target, options?: RedisLockManagerOptions)
   /**
-   * Acquires a lock, waiting up to `maxRetries * retryDelay`.
+   * Acquires a lock, waiting up to `maxRetries * retryDelay`. It is not renewed: it expires.
    *
-   * @param ttl - milliseconds until it expires. Default: `defaultTTL`
+   * @param ttl - milliseconds until it expires, 10 to 24 days. Default: `defaultTTL`
    * @returns the token of this acquisition (or a {@link Lock}, see `returns`), or `null` if somebody else held the
    * lock all the time
+   * @throws {@link LockError} with the code `ABORTED` or `LOCK_NOT_REPLICATED`
    */
   acquire(key: string, ttl?: number): Promise<string | null>
   /** The same, with a {@link Lock} for a result. */
@@ -343,29 +529,67 @@ export declare class RedisLockManager {
    * Releases a lock.
    *
    * @returns `false` if it is not held under this token (any more); then nothing happened
+   * @throws {@link LockError} in that case, with the option `strict`
    */
   release(key: string, token: string | Lock): Promise<boolean>
   /**
    * Sets the time that a lock has left.
    *
-   * @param ttl - milliseconds from now. Default: `defaultTTL`
+   * @param ttl - milliseconds from now, 10 to 24 days. Default: `defaultTTL`
    * @returns `false` if it is not held under this token (any more); then nothing happened
+   * @throws {@link LockError} in that case, with the option `strict`
    */
   extend(key: string, token: string | Lock, ttl?: number): Promise<boolean>
   /**
-   * Runs `fn` while holding a lock, and releases it afterwards whatever happens.
+   * Runs `fn` while holding a lock, and releases it afterwards whatever happens. The lock is renewed as long as `fn`
+   * runs, also while the event loop is blocked; `fn` is told by its context's `signal` if it is lost nevertheless.
    *
-   * @param ttl - milliseconds. The lock is not renewed: choose more than `fn` takes. Default: `defaultTTL`
+   * @param ttl - milliseconds, 10 to 24 days, or options. Default: `defaultTTL`
    * @returns what `fn` returns
-   * @throws {@link LockError} with the code `LOCK_TIMEOUT` if somebody else held the lock all the time; what `fn`
-   * throws
+   * @throws {@link LockError} with the code `LOCK_TIMEOUT` or `LOCK_HELD` if somebody else held the lock, `LOCK_LOST`
+   * if it was lost while `fn` ran, `LOCK_REENTRANT`, `LOCK_NOT_REPLICATED` or `ABORTED`; what `fn` throws
    */
-  withLock<T>(key: string, fn: () => T | Promise<T>, ttl?: number): Promise<T>
+  withLock<T>(
+    key: string,
+    fn: (context: LockContext) => T | Promise<T>,
+    ttl?: number | LockOptions,
+  ): Promise<T>
+  /**
+   * Runs `fn` while holding several locks: all of them or none. They are acquired in the order of their names, so that
+   * calls whose sets overlap cannot wait for each other, and each for as long as `waitMs` allows in all.
+   *
+   * @param keys - at least one; one that comes twice counts once
+   * @throws as {@link RedisLockManager.withLock} does
+   */
+  withLocks<T>(
+    keys: readonly string[],
+    fn: (context: LocksContext) => T | Promise<T>,
+    ttl?: number | LockOptions,
+  ): Promise<T>
   /** Whether anybody holds the lock. Information, not permission: it may be out of date on arrival. */
   isLocked(key: string): Promise<boolean>
+  /** Who holds a lock, for how long, and how many wait. Information, not permission. One round trip. */
+  inspect(key: string): Promise<LockInspection>
+  /**
+   * The locks that are held, in the order of their acquisition. From an index, in two round trips: locks that were held
+   * for less than 100 ms are not in it, nor are those of other packages.
+   */
+  list({ cursor, limit }?: { cursor?: number; limit?: number }): Promise<LockPage>
+  /**
+   * Releases a lock, whoever holds it: its holder loses it, and learns so when it next extends it. Emits
+   * `forceReleased`.
+   *
+   * @returns whether it was held
+   */
+  forceRelease(key: string): Promise<boolean>
+  /** What may cost locks on this server, as far as the user is allowed to see it. */
+  health(): Promise<LockHealth>
   /** The connection in use. */
   get connection(): Connection
-  /** Closes the connection, unless it was given as a {@link Connection}. Locks stay until they expire. */
+  /**
+   * Frees every lock that this manager holds, ends every wait with `CLOSED`, and closes the connection, unless it was
+   * given as a {@link Connection}.
+   */
   close(): Promise<void>
 }
 /** Options of {@link RedisWakeSignaler} (contract of @flowmonkey/redis). */
@@ -705,13 +929,15 @@ export declare class RedisWorkflowStateService {
   /** Stores the error of a step (message, stack and code), unless the step is done. */
   setStepError(runId: string, stepName: string, error: Error): Promise<void>
   /**
-   * Runs `fn` while holding the lock of a run, and releases it afterwards whatever happens. The lock expires after
-   * 30 s. It is waited for as long as 10 attempts 100 ms apart would take, and taken as soon as it is released.
+   * Runs `fn` while holding the lock of a run, and releases it afterwards whatever happens. The lock lasts 30 s and is
+   * renewed; `fn` is told by its argument's `signal` if it is lost nevertheless. It is waited for as long as 10 attempts
+   * 100 ms apart would take, and taken as soon as it is released.
    *
    * @returns what `fn` returns
-   * @throws {@link LockError} with the code `LOCK_TIMEOUT`; what `fn` throws
+   * @throws {@link LockError} with the code `LOCK_TIMEOUT`, or `LOCK_LOST` if it was lost while `fn` ran; what `fn`
+   * throws
    */
-  withRunLock<T>(id: string, fn: () => T | Promise<T>): Promise<T>
+  withRunLock<T>(id: string, fn: (lock: LockContext) => T | Promise<T>): Promise<T>
   /**
    * Queues a run for the orchestrator.
    *

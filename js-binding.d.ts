@@ -42,6 +42,25 @@ export declare class NativeConnection {
   close(): Promise<void>
 }
 
+/** One acquisition. */
+export declare class NativeHold {
+  /** Names this object in events. */
+  get id(): number
+  /**
+   * Acquires the lock. Resolves `["granted", attempts, token, fence]`, `["refused", attempts, holder]`,
+   * `["not-replicated", attempts, reached]` or `["abandoned", attempts]`.
+   */
+  acquire(): Promise<unknown[]>
+  /** Gives the waiting up. */
+  abandon(): void
+  /** How many milliseconds the lock is ours for certain; 0 if it is not. No I/O. */
+  left(): number
+  /** Has the lock last `ttl` milliseconds from now on. Resolves whether it is still held. */
+  extend(ttl: number): Promise<boolean>
+  /** Frees the lock. Resolves as `NativeLocks.release` does. */
+  release(): Promise<unknown>
+}
+
 /** The journal of runs under one prefix of one connection. */
 export declare class NativeJournal {
   /** The journal whose keys start with `prefix`. */
@@ -98,16 +117,33 @@ export declare class NativeJournal {
 
 /** Locks under one prefix of one connection. */
 export declare class NativeLocks {
-  /** Locks whose keys start with `prefix`. */
-  static open(connection: NativeConnection, prefix: string): NativeLocks
-  /** Acquires within `budget` milliseconds, trying at least every `poll`. Resolves whether the lock is ours. */
-  acquire(key: string, token: string, ttl: number, budget: number, poll: number): Promise<boolean>
-  /** Resolves whether the lock was held under this token, and is free now. */
-  release(key: string, token: string): Promise<boolean>
-  /** Resolves whether the lock was held under this token, and has `ttl` milliseconds left now. */
-  extend(key: string, token: string, ttl: number): Promise<boolean>
+  /** Locks whose keys start with `prefix`, taken by processes of the machine `host`. */
+  static open(connection: NativeConnection, prefix: string, host: string): NativeLocks
+  /** Prepares an acquisition. */
+  request(request: LockRequest): NativeHold
+  /**
+   * Resolves `true` if the lock was held under this token and is free now, `false` if nobody holds it, otherwise
+   * the holder.
+   */
+  release(key: string, token: string): Promise<unknown>
+  /**
+   * Resolves `true` if the lock was held under this token and has `ttl` milliseconds left now, `false` if nobody
+   * holds it, otherwise the holder.
+   */
+  extend(key: string, token: string, ttl: number): Promise<unknown>
   /** Resolves whether anybody holds the lock. */
   isLocked(key: string): Promise<boolean>
+  /**
+   * Resolves whether it is held, the holder, the milliseconds left, the length of the fair queue, and the number
+   * of connections that listen for the release.
+   */
+  inspect(key: string): Promise<unknown[]>
+  /** Resolves the fence after which the next page begins, and key, holder and milliseconds left of each lock. */
+  list(after: number, limit: number): Promise<unknown[]>
+  /** Frees the lock, whoever holds it. Resolves whether it was held, and by whom. */
+  forceRelease(key: string): Promise<unknown[]>
+  /** Frees everything that is held, and ends every wait with `CLOSED`. */
+  close(): Promise<void>
 }
 
 /** Sagas under one prefix of one connection. */
@@ -199,6 +235,32 @@ export declare class NativeWorkflows {
 
 /** Adds a function that gets `(source, name, detail)` for every event of this environment. It must not throw. */
 export declare function addEventSink(sink: (source: number, name: string, detail: unknown) => void): void
+
+/** A lock that is wanted. Times are in milliseconds. */
+export interface LockRequest {
+  /** The lock, without prefix. */
+  key: string
+  /** How long it lasts if nothing extends it. */
+  ttl: number
+  /** How long to wait for it; 0 for one attempt. */
+  wait: number
+  /** The longest time between two attempts. */
+  poll: number
+  /** Whether to wait in the order of arrival. */
+  fair: boolean
+  /** Whether to watch it while it is held: to renew it, or to tell its owner when it is lost. */
+  kept: boolean
+  /** For how long to renew it without a sign of life of the event loop; 0 for not at all. */
+  liveness: number
+  /** For how long to hold it at most; 0 for no limit. */
+  maxHold: number
+  /** How many replicas must know of it. */
+  replicas: number
+  /** How long to wait for them. */
+  replicaTimeout: number
+  /** What the holder calls itself. */
+  label: string
+}
 
 /** A write of one state. */
 export interface SagaWrite {

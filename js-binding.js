@@ -837,6 +837,7 @@ module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __n
 module.exports = nativeBinding
 module.exports.NativeCache = nativeBinding.NativeCache
 module.exports.NativeConnection = nativeBinding.NativeConnection
+module.exports.NativeHold = nativeBinding.NativeHold
 module.exports.NativeJournal = nativeBinding.NativeJournal
 module.exports.NativeLocks = nativeBinding.NativeLocks
 module.exports.NativeSagas = nativeBinding.NativeSagas

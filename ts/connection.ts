@@ -97,6 +97,8 @@ function toWords(name: unknown, args: readonly unknown[]): (string | Uint8Array)
 
 /** Common to all copies of this module, so that a connection of one (under another package name) serves the other. */
 const NATIVE = Symbol.for('ferroflow.native.connection.1')
+const ADDRESS = Symbol.for('ferroflow.address.connection.1')
+const BEFORE_CLOSE = Symbol.for('ferroflow.before-close.connection.1')
 
 /** The native object of a connection. */
 export function nativeOf(connection: Connection): binding.NativeConnection {
@@ -106,6 +108,18 @@ export function nativeOf(connection: Connection): binding.NativeConnection {
 /** A store's prefix as it is on the server: behind that of the connection. */
 export function fullPrefix(connection: Connection, prefix: string): string {
   return nativeOf(connection).keyPrefix + prefix
+}
+
+/** Where a connection leads, for people; the same for all connections that lead there. */
+export function addressOf(connection: Connection): string {
+  return (connection as unknown as Record<symbol, string>)[ADDRESS]!
+}
+
+/** What is done before a connection closes, while it can still be used. Returns how to take that back. */
+export function beforeClose(connection: Connection, work: () => Promise<void>): () => void {
+  const works = (connection as unknown as Record<symbol, Set<() => Promise<void>>>)[BEFORE_CLOSE]!
+  works.add(work)
+  return () => works.delete(work)
 }
 
 /** Whether a target is a connection, of this copy of ferroflow or another. */
@@ -131,13 +145,18 @@ function describe({ endpoint, db }: NativeConfig): string {
 export class Connection extends EventEmitter<ConnectionEvents> {
   readonly #native: binding.NativeConnection
   readonly #address: string
+  readonly #beforeClose = new Set<() => Promise<void>>()
   #closed: Promise<void> | undefined
 
   private constructor(config: NativeConfig) {
     super()
     this.#address = describe(config)
     this.#native = guarded(() => binding.NativeConnection.open(JSON.stringify(config)))
-    Object.defineProperty(this, NATIVE, { value: this.#native })
+    Object.defineProperties(this, {
+      [NATIVE]: { value: this.#native },
+      [ADDRESS]: { value: this.#address },
+      [BEFORE_CLOSE]: { value: this.#beforeClose },
+    })
     listen(this.#native.id, this)
   }
 
@@ -178,10 +197,17 @@ export class Connection extends EventEmitter<ConnectionEvents> {
    */
   async close(): Promise<void> {
     if (this.#closed === undefined) {
-      this.#closed = settled(this.#native.close())
+      this.#closed = this.#close()
       this.emit('status', 'closed', undefined)
     }
     return this.#closed
+  }
+
+  #close(): Promise<void> {
+    // All in one turn: what is called afterwards fails.
+    const before = [...this.#beforeClose].map((work) => work())
+    const closed = settled(this.#native.close())
+    return Promise.allSettled(before).then(() => closed)
   }
 
   /** @internal */

@@ -15,7 +15,13 @@ export type ErrorCode =
   | 'SERVER_NOT_READY'
   | 'SERVER_ERROR'
   | 'UNSUPPORTED'
+  | 'LOCK_HELD'
   | 'LOCK_TIMEOUT'
+  | 'LOCK_LOST'
+  | 'LOCK_EXPIRED'
+  | 'LOCK_REENTRANT'
+  | 'LOCK_NOT_REPLICATED'
+  | 'ABORTED'
   | 'RUN_NOT_FOUND'
   | 'INVALID_TRANSITION'
   | 'STEP_NOT_FOUND'
@@ -109,8 +115,53 @@ export class CorruptEntryError extends FerroflowError {
   }
 }
 
-/** Somebody else held the lock all the time (`LOCK_TIMEOUT`). */
+/** Who holds a lock. */
+export interface LockHolder {
+  /** What it calls itself, otherwise `host:pid`. */
+  name: string
+  /** Name of its machine. */
+  host: string
+  /** Id of its process. */
+  pid: number
+  /** When it acquired the lock, by the clock of the server. */
+  acquiredAt: Date
+  /** The number of its acquisition. */
+  fence: number
+  /** Whether it extends the lock as long as it holds it. */
+  renewed: boolean
+  /** For how many milliseconds it does so at most, if there is a limit. */
+  maxHoldMs?: number
+}
+
+/** What an error about a lock carries besides. */
+export interface LockErrorDetails extends ErrorDetails {
+  holder?: LockHolder | undefined
+  attempts?: number
+  ttlMs?: number
+}
+
+/**
+ * Somebody else holds the lock (`LOCK_HELD`), or held it for all the time that was to be waited (`LOCK_TIMEOUT`). The
+ * lock was lost while it was needed (`LOCK_LOST`), or had expired before (`LOCK_EXPIRED`). The same asynchronous chain
+ * holds it already (`LOCK_REENTRANT`). Too few replicas know of it (`LOCK_NOT_REPLICATED`). The waiting was given up
+ * (`ABORTED`; the signal's reason is the `cause`).
+ */
 export class LockError extends FerroflowError {
+  /** Who holds the lock, if that is known. */
+  declare readonly holder?: LockHolder
+  /** How often the lock was tried. */
+  declare readonly attempts?: number
+  /** The time to live that was asked for, in milliseconds. */
+  declare readonly ttlMs?: number
+
+  constructor(code: ErrorCode, message: string, details: LockErrorDetails = {}) {
+    super(code, message, details)
+    const { holder, attempts, ttlMs } = details
+    if (holder !== undefined) this.holder = holder
+    if (attempts !== undefined) this.attempts = attempts
+    if (ttlMs !== undefined) this.ttlMs = ttlMs
+  }
+
   static {
     this.prototype.name = 'LockError'
   }

@@ -28,12 +28,20 @@ export {
   WorkflowError,
   type ErrorCode,
   type ErrorDetails,
+  type LockErrorDetails,
+  type LockHolder,
 } from './errors.js'
+export type { LockContext } from './lock/hold.js'
+export type { ListedLock, LockInspection, LockPage } from './lock/info.js'
+export type { HoldOptions, LockOptions, WaitOptions } from './lock/options.js'
+export type { LocksContext } from './lock/set.js'
 export { RedisExecutionCache, type RedisExecutionCacheOptions } from './adapters/flowmonkey/cache.js'
 export {
   RedisLockManager,
   type AcquireOptions,
   type Lock,
+  type LockHealth,
+  type RedisLockManagerEvents,
   type RedisLockManagerOptions,
 } from './adapters/flowmonkey/lock.js'
 export {

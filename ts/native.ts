@@ -31,9 +31,18 @@ export function listen(source: number, listener: { onNativeEvent: EventListener 
   collected.register(listener, source)
 }
 
+const watchers = new Map<number, EventListener>()
+
+/** Calls `listener` with the events of the native object `source`, until the function that is returned is called. */
+export function watchEvents(source: number, listener: EventListener): () => void {
+  watchers.set(source, listener)
+  return () => watchers.delete(source)
+}
+
 binding.addEventSink((source, name, detail) => {
   try {
     listeners.get(source)?.deref()?.onNativeEvent(name, detail)
+    watchers.get(source)?.(name, detail)
   } catch (error) {
     // A listener's error belongs to its owner, as an uncaught exception, and must not disturb the calls that are
     // settled in the same turn.

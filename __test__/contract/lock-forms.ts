@@ -26,7 +26,7 @@ export function lockForms(backend: Backend): void {
     assert.equal(lock.key, key)
     assert.ok(typeof lock.token === 'string' && lock.token !== '')
     // The bare token, whatever the form.
-    assert.deepEqual(await data.snapshot(), { [`fm:lock:${key}`]: lock.token })
+    assert.deepEqual(await data.contracted(), { [`fm:lock:${key}`]: lock.token })
     const left = await data.pttl(`fm:lock:${key}`)
     assert.ok(left > ttl - 2000 && left <= ttl, `${left} ms left of ${ttl}`)
     return lock
@@ -90,7 +90,7 @@ export function lockForms(backend: Backend): void {
       }
       for (const options of [[], 'x', true] as never[])
         await assert.rejects(manager.acquire('b', options), refused, String(options))
-      assert.deepEqual(await data.snapshot(), {})
+      assert.deepEqual(await data.contracted(), {})
     })
   })
 
@@ -206,7 +206,7 @@ export function lockForms(backend: Backend): void {
       const released = await taken('e')
       await released.release()
       assert.equal(await released.extend(60_000), false)
-      assert.deepEqual(await data.snapshot(), {})
+      assert.deepEqual(await data.contracted(), {})
     })
 
     it('of an expired Lock leaves the next holder alone', async () => {

@@ -123,6 +123,12 @@ export class Data {
     return Object.fromEntries(await Promise.all(entries))
   }
 
+  /** Of that, what the contracts name: without the keys of our own beside the locks. */
+  async contracted(): Promise<Record<string, unknown>> {
+    const all = Object.entries(await this.snapshot())
+    return Object.fromEntries(all.filter(([key]) => !key.includes('ferroflow:')))
+  }
+
   async clear(): Promise<void> {
     await this.command('FLUSHDB')
   }

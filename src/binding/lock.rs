@@ -15,7 +15,7 @@ use crate::key::LockKeys;
 use crate::lock::acquire::{Request, acquire};
 use crate::lock::engine::Locks;
 use crate::lock::hold::{Ended, Hold, Owner};
-use crate::lock::machine::{Outcome, Renewal, Terms};
+use crate::lock::machine::{Loss, Outcome, Renewal, Terms};
 use crate::lock::token::{Renewed, Token};
 use crate::lock::{self, Ownership, Replicas};
 use crate::runtime::completion::EventSink;
@@ -35,6 +35,8 @@ pub struct LockRequest {
     pub poll: f64,
     /// Whether to wait in the order of arrival.
     pub fair: bool,
+    /// Whether to watch it while it is held: to renew it, or to tell its owner when it is lost.
+    pub kept: bool,
     /// For how long to renew it without a sign of life of the event loop; 0 for not at all.
     pub liveness: f64,
     /// For how long to hold it at most; 0 for no limit.
@@ -96,13 +98,14 @@ impl NativeLocks {
     /// Prepares an acquisition.
     #[napi]
     pub fn request(&self, env: Env, request: LockRequest) -> napi::Result<NativeHold> {
-        let locks = self.open_locks();
-        let request = locks.and_then(|locks| Ok((request.check(&locks)?, locks)));
+        let kept = request.kept;
+        let request = self.open_locks().and_then(|locks| Ok((request.check(&locks)?, locks)));
         let (request, locks) = request.map_err(|error| thrown(&env, &error))?;
         Ok(NativeHold {
             owner: NativeOwner { id: next_id(), events: Environment::of(&env)?.events() },
             locks,
             request,
+            kept,
             given_up: Arc::default(),
             hold: Arc::default(),
         })
@@ -206,6 +209,7 @@ pub struct NativeHold {
     owner: NativeOwner,
     locks: Arc<Locks>,
     request: Request,
+    kept: bool,
     given_up: Arc<Notify>,
     hold: Arc<OnceLock<Hold>>,
 }
@@ -223,6 +227,7 @@ impl NativeHold {
     #[napi(ts_return_type = "Promise<unknown[]>")]
     pub fn acquire<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let (locks, request) = (Arc::clone(&self.locks), self.request.clone());
+        let kept = self.kept;
         let (owner, given_up, hold) =
             (self.owner.clone(), Arc::clone(&self.given_up), Arc::clone(&self.hold));
         answer(env, async move {
@@ -236,7 +241,7 @@ impl NativeHold {
             let attempts = Output::Number(f64::from(acquisition.machine.attempts()));
             let (name, details) = match acquisition.outcome.clone() {
                 Outcome::Granted { token, fence } => {
-                    if request.terms.renewal.is_some() {
+                    if kept {
                         drop(hold.set(Hold::keep(&locks, acquisition, &token, fence, owner)?));
                     } else {
                         let valid_until = acquisition.machine.valid_until().unwrap_or_default();
@@ -274,7 +279,7 @@ impl NativeHold {
         let hold = Arc::clone(&self.hold);
         answer(env, async move {
             let ttl = Millis::positive("ttl", ttl)?;
-            kept(&hold)?.extend(ttl).await.map(Output::Bool)
+            held(&hold)?.extend(ttl).await.map(Output::Bool)
         })
     }
 
@@ -282,11 +287,11 @@ impl NativeHold {
     #[napi(ts_return_type = "Promise<unknown>")]
     pub fn release<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let hold = Arc::clone(&self.hold);
-        answer(env, async move { kept(&hold)?.release().await.map(ownership) })
+        answer(env, async move { held(&hold)?.release().await.map(ownership) })
     }
 }
 
-fn kept(hold: &OnceLock<Hold>) -> Result<&Hold> {
+fn held(hold: &OnceLock<Hold>) -> Result<&Hold> {
     hold.get().ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "the lock is not held"))
 }
 
@@ -314,7 +319,12 @@ impl Owner for NativeOwner {
                 Output::Bool(error.kind().retryable()),
             ])
         });
-        self.events.emit(self.id, "lost", Output::List(vec![Output::text(why), cause]));
+        let overdue = matches!(ended, Ended::Lost(Loss::HeldTooLong));
+        self.events.emit(
+            self.id,
+            "lost",
+            Output::List(vec![Output::text(why), cause, Output::Bool(overdue)]),
+        );
     }
 }
 

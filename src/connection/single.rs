@@ -127,8 +127,9 @@ impl Client {
     /// Stops accepting commands; those accepted before, on whatever thread, have [`CLOSE_TIMEOUT`] to finish.
     pub fn close(self: &Arc<Self>) {
         let client = Arc::clone(self);
-        // Behind the calls that were submitted before. Without an I/O thread there is nothing to close.
-        let _ = io_thread::submit(io_thread::Work::Step(Box::new(move || client.close_now())));
+        // A task, so that those that were submitted before begin before. Without an I/O thread there is nothing to
+        // close.
+        let _ = io_thread::submit(io_thread::Work::Task(Box::pin(async move { client.close_now() })));
     }
 
     fn close_now(&self) {

@@ -403,7 +403,7 @@ impl Machine {
             .renewal
             .is_some_and(|renewal| now.saturating_sub(held.alive_at) >= renewal.liveness.get());
         if now >= held.valid_until {
-            let error = held.last_error.take();
+            let error = held.last_error.clone();
             return self.lose(if hung { Loss::OwnerHung } else { Loss::Expired(error) });
         }
         let Some(renewal) = self.terms.renewal else { return Vec::new() };
@@ -432,9 +432,14 @@ impl Machine {
     }
 
     fn lose(&mut self, loss: Loss) -> Vec<Action> {
-        self.phase = Phase::Ended;
-        // An extension that is still on its way must not keep a lock that nobody believes in.
-        vec![Action::Withdraw { generation: self.generation }, Action::Report(loss)]
+        let Phase::Holding(held) = std::mem::replace(&mut self.phase, Phase::Ended) else {
+            return Vec::new();
+        };
+        // An extension that may still be on its way must not keep a lock that nobody believes in.
+        let stray = held.extension != Extension::None || held.last_error.is_some();
+        let withdraw =
+            (stray || loss == Loss::HeldTooLong).then_some(Action::Withdraw { generation: self.generation });
+        withdraw.into_iter().chain([Action::Report(loss)]).collect()
     }
 }
 

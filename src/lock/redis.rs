@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::task::JoinSet;
+use futures_util::future::join_all;
 
 use super::token::Token;
 use super::{
@@ -26,7 +26,6 @@ static INSPECT: Script = Script::new(include_str!("lua/inspect_lock.lua"));
 static FORCE_RELEASE: Script = Script::new(include_str!("lua/force_release.lua"));
 
 /// Locks on one server.
-#[derive(Clone)]
 pub struct RedisLocks {
     client: Arc<Client>,
     keys: LockKeys,
@@ -131,18 +130,12 @@ impl LockStore for RedisLocks {
     }
 
     async fn release_all(&self, locks: &[(String, String)]) -> Result<()> {
+        let locks =
+            locks.iter().map(|(key, token)| Ok((self.keys.lock(key)?, token))).collect::<Result<Vec<_>>>()?;
         // Side by side, so that they leave as one pipeline.
-        let mut releases = JoinSet::new();
-        for (key, token) in locks {
-            let (this, lock, token) = (self.clone(), self.keys.lock(key)?, token.clone());
-            releases.spawn(async move { this.run_release(&lock, &token, OnLostReply::Repeat).await });
-        }
-        let mut first_error = Ok(());
-        while let Some(outcome) = releases.join_next().await {
-            let outcome = outcome.unwrap_or_else(|_| Err(unexpected()));
-            first_error = first_error.and(outcome.map(drop));
-        }
-        first_error
+        let releases = locks.iter().map(|(lock, token)| self.run_release(lock, token, OnLostReply::Repeat));
+        let outcomes = join_all(releases).await;
+        outcomes.into_iter().find_map(Result::err).map_or(Ok(()), Err)
     }
 
     async fn extend(&self, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {

@@ -1,4 +1,5 @@
 import type { Connection } from '../../connection.js'
+import type { LockContext } from '../../lock/hold.js'
 import type { Target } from '../../options.js'
 import {
   RedisWorkflowStateService,
@@ -92,7 +93,7 @@ export function defineRedisWorkflowStateService<TBase extends WorkflowStateServi
       return this.#state.setStepError(runId, stepName, error)
     }
 
-    async withRunLock<T>(id: string, fn: () => T | Promise<T>): Promise<T> {
+    async withRunLock<T>(id: string, fn: (lock: LockContext) => T | Promise<T>): Promise<T> {
       return this.#state.withRunLock(id, fn)
     }
 

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
 
 import { Connection, connectStore, fullPrefix, type StoreConnection } from '../../connection.js'
-import { ConfigError, LockError, WorkflowError } from '../../errors.js'
+import { ConfigError, WorkflowError } from '../../errors.js'
 import { toJson } from '../../json.js'
-import { Locks } from '../../lock.js'
+import type { LockContext } from '../../lock/hold.js'
+import { Locks } from '../../lock/locks.js'
 import { type binding, settled } from '../../native.js'
 import type { Target } from '../../options.js'
 import { checkFunction, checkName, checkObject } from '../../validate.js'
@@ -18,6 +19,7 @@ import {
   toFields,
   toStoredError,
 } from '../../workflow.js'
+import { withRunLock } from './run-lock.js'
 
 /** A workflow run, as loaded. */
 export interface WorkflowRun {
@@ -56,9 +58,6 @@ export interface UpdateRunStatusOptions {
   reopen?: boolean
 }
 
-const LOCK_TTL = 30_000
-const LOCK_RETRIES = 10
-const LOCK_RETRY_DELAY = 100
 const ORCHESTRATOR_QUEUE = 'pikku-workflow-orchestrator'
 
 /** Statuses that later versions of the core write for steps. */
@@ -227,22 +226,17 @@ export class RedisWorkflowStateService {
   }
 
   /**
-   * Runs `fn` while holding the lock of a run, and releases it afterwards whatever happens. The lock expires after
-   * 30 s. It is waited for as long as 10 attempts 100 ms apart would take, and taken as soon as it is released.
+   * Runs `fn` while holding the lock of a run, and releases it afterwards whatever happens. The lock lasts 30 s and is
+   * renewed; `fn` is told by its argument's `signal` if it is lost nevertheless. It is waited for as long as 10 attempts
+   * 100 ms apart would take, and taken as soon as it is released.
    *
    * @returns what `fn` returns
-   * @throws {@link LockError} with the code `LOCK_TIMEOUT`; what `fn` throws
+   * @throws {@link LockError} with the code `LOCK_TIMEOUT`, or `LOCK_LOST` if it was lost while `fn` ran; what `fn`
+   * throws
    */
-  async withRunLock<T>(id: string, fn: () => T | Promise<T>): Promise<T> {
+  async withRunLock<T>(id: string, fn: (lock: LockContext) => T | Promise<T>): Promise<T> {
     checkFunction('fn', fn)
-    checkName('the run id', id)
-    const patience = { budget: LOCK_RETRIES * LOCK_RETRY_DELAY, poll: LOCK_RETRY_DELAY }
-    const refused = (): LockError =>
-      new LockError('LOCK_TIMEOUT', `Failed to acquire lock for run ${id} after ${LOCK_RETRIES} retries`, {
-        retryable: true,
-        key: `${this.#fullPrefix}:lock:${id}`,
-      })
-    return this.#locks.hold(id, LOCK_TTL, patience, fn, refused)
+    return withRunLock(this.#locks, checkName('the run id', id), `lock for run ${id}`, fn)
   }
 
   /**

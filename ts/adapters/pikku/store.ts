@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 
 import { type StoreConnection, connectStore, fullPrefix } from '../../connection.js'
-import { ArgumentError, LockError, WorkflowError } from '../../errors.js'
+import { ArgumentError, WorkflowError } from '../../errors.js'
 import { fromJson, toJson } from '../../json.js'
 import {
   type JournalAttempt,
@@ -15,16 +15,14 @@ import {
   toStatus,
   toStep,
 } from '../../journal.js'
-import { Locks } from '../../lock.js'
+import type { LockContext } from '../../lock/hold.js'
+import { Locks } from '../../lock/locks.js'
 import { type binding, settled } from '../../native.js'
 import type { Target } from '../../options.js'
 import { checkFunction, checkInteger, checkName, kindOf } from '../../validate.js'
 import { checkStatus, isError, jsonField, toFields, toStoredError } from '../../workflow.js'
 import { readHistory } from './history.js'
-
-const LOCK_TTL = 30_000
-const LOCK_RETRIES = 10
-const LOCK_RETRY_DELAY = 100
+import { withRunLock } from './run-lock.js'
 
 /** What `createRun` may be given. */
 export interface RunOptions {
@@ -314,29 +312,23 @@ export class JournalStore {
     return steps.map(([runId, stepId]) => ({ runId, stepId }))
   }
 
-  /** The lock expires after 30 s. It is waited for as long as 10 attempts 100 ms apart would take. */
-  async withRunLock<T>(id: string, fn: () => T | Promise<T>): Promise<T> {
+  async withRunLock<T>(id: string, fn: (lock: LockContext) => T | Promise<T>): Promise<T> {
     checkFunction('fn', fn)
-    return this.#hold(this.#runLocks, checkName('the run id', id), fn, `lock for run ${id}`)
+    return withRunLock(this.#runLocks, checkName('the run id', id), `lock for run ${id}`, fn)
   }
 
-  async withStepLock<T>(runId: string, stepName: string, fn: () => T | Promise<T>): Promise<T> {
+  async withStepLock<T>(
+    runId: string,
+    stepName: string,
+    fn: (lock: LockContext) => T | Promise<T>,
+  ): Promise<T> {
     checkFunction('fn', fn)
     const key = checkStep(runId, stepName).join(':')
-    return this.#hold(this.#stepLocks, key, fn, `step lock for run ${runId}, step ${stepName}`)
+    return withRunLock(this.#stepLocks, key, `step lock for run ${runId}, step ${stepName}`, fn)
   }
 
   async close(): Promise<void> {
     if (this.store.owned) await this.store.connection.close()
-  }
-
-  #hold<T>(locks: Locks, key: string, fn: () => T | Promise<T>, what: string): Promise<T> {
-    const patience = { budget: LOCK_RETRIES * LOCK_RETRY_DELAY, poll: LOCK_RETRY_DELAY }
-    const refused = (): LockError =>
-      new LockError('LOCK_TIMEOUT', `Failed to acquire ${what} after ${LOCK_RETRIES} retries`, {
-        retryable: true,
-      })
-    return locks.hold(key, LOCK_TTL, patience, fn, refused)
   }
 
   #runNotFound(id: string): WorkflowError {

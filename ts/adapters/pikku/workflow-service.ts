@@ -3,6 +3,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Connection } from '../../connection.js'
 import { LockError, WorkflowError } from '../../errors.js'
 import type { JournalStep } from '../../journal.js'
+import type { LockContext } from '../../lock/hold.js'
 import type { Target } from '../../options.js'
 import { checkObject } from '../../validate.js'
 import { JournalStore, type RunOptions, type StepOptions } from './store.js'
@@ -220,11 +221,15 @@ export function defineRedisWorkflowService<TBase extends WorkflowServiceBase>(
       })
     }
 
-    async withRunLock<T>(id: string, fn: () => Promise<T>): Promise<T> {
+    async withRunLock<T>(id: string, fn: (lock: LockContext) => Promise<T>): Promise<T> {
       return this.#store.withRunLock(id, fn)
     }
 
-    async withStepLock<T>(runId: string, stepName: string, fn: () => Promise<T>): Promise<T> {
+    async withStepLock<T>(
+      runId: string,
+      stepName: string,
+      fn: (lock: LockContext) => Promise<T>,
+    ): Promise<T> {
       return this.#store.withStepLock(runId, stepName, fn)
     }
 

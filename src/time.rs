@@ -1,6 +1,6 @@
 //! Time: checked milliseconds, and a clock that goes on while the machine is suspended.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -53,6 +53,11 @@ impl From<Millis> for Duration {
     fn from(millis: Millis) -> Self {
         Self::from_millis(millis.0)
     }
+}
+
+/// Microseconds since 1970, by the wall clock of this machine: for where the server's cannot be had.
+pub fn unix_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
 }
 
 /// Milliseconds since the machine started. Unlike `std::time::Instant` on Linux, the time that the machine was

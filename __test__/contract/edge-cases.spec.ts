@@ -85,7 +85,7 @@ describe('edge cases', () => {
       locks.withLock('k', () => undefined),
       like({
         type: LockError,
-        code: 'LOCK_TIMEOUT',
+        code: 'LOCK_HELD',
         message: /^Failed to acquire lock for k/,
         key: 'app:fm:lock:k',
       }),

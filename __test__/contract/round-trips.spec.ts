@@ -100,7 +100,7 @@ describe('one round trip', () => {
       connection: own,
       stores: {
         workflow: new RedisWorkflowStateService(own),
-        lock: new RedisLockManager(own),
+        lock: new RedisLockManager(own, { warnings: false, listed: false }),
         saga: new RedisSagaStore<Counter>({ redis: own }),
       },
     }

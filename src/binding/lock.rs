@@ -86,11 +86,18 @@ pub struct NativeLocks {
 
 #[napi]
 impl NativeLocks {
-    /// Locks whose keys start with `prefix`, taken by processes of the machine `host`.
+    /// Locks whose keys start with `prefix`, taken by processes of the machine `host`, and entered in the list of held
+    /// locks or not.
     #[napi(factory)]
-    pub fn open(env: Env, connection: &NativeConnection, prefix: String, host: String) -> napi::Result<Self> {
+    pub fn open(
+        env: Env,
+        connection: &NativeConnection,
+        prefix: String,
+        host: String,
+        listed: bool,
+    ) -> napi::Result<Self> {
         let held = Held::open(env, connection, |backend, key_prefix| {
-            Ok(Locks::new(lock::open(backend, LockKeys::new(key_prefix, &prefix)?), host))
+            Ok(Locks::new(lock::open(backend, LockKeys::new(key_prefix, &prefix)?), host, listed))
         })?;
         Ok(Self { held })
     }

@@ -31,6 +31,8 @@ pub struct Locks {
     pub(super) rooms: Rooms,
     pub(super) index: Index,
     host: String,
+    /// Whether they are entered in the list.
+    listed: bool,
     held: Mutex<HashMap<String, Held>>,
     /// The highest fence known here.
     floor: AtomicU64,
@@ -61,18 +63,24 @@ fn boot_millis() -> Moment {
 }
 
 impl Locks {
-    /// Locks in this store, by processes of a machine of this name.
-    pub fn new(store: Arc<dyn LockStore>, host: String) -> Arc<Self> {
-        Self::with_clock(store, host, boot_millis)
+    /// Locks in this store, by processes of a machine of this name, entered in the list or not.
+    pub fn new(store: Arc<dyn LockStore>, host: String, listed: bool) -> Arc<Self> {
+        Self::with_clock(store, host, listed, boot_millis)
     }
 
     /// The same on another clock.
-    pub(super) fn with_clock(store: Arc<dyn LockStore>, host: String, now: fn() -> Moment) -> Arc<Self> {
+    pub(super) fn with_clock(
+        store: Arc<dyn LockStore>,
+        host: String,
+        listed: bool,
+        now: fn() -> Moment,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             rooms: Rooms::default(),
             index: Index::default(),
             host,
+            listed,
             held: Mutex::default(),
             floor: AtomicU64::new(0),
             closing: watch::Sender::new(false),
@@ -113,7 +121,9 @@ impl Locks {
         self.floor.fetch_max(fence, Ordering::Relaxed);
         let held = Held { key: key.to_owned(), fence, since: (self.now)(), listed: false, keeper };
         self.held().insert(token.to_owned(), held);
-        self.index.changed(self);
+        if self.listed {
+            self.index.changed(self);
+        }
     }
 
     /// A lock is not held any more.

@@ -12,11 +12,11 @@ use super::{
 use crate::connection::command::Command;
 use crate::connection::pubsub::Subscription;
 use crate::connection::reply::Reply;
-use crate::connection::single::Client;
+use crate::connection::single::{Call, Client};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
 use crate::script::{OnLostReply, Script};
-use crate::time::Millis;
+use crate::time::{Millis, unix_micros};
 
 static ACQUIRE: Script = Script::new(include_str!("lua/acquire_lock.lua"));
 static RELEASE: Script = Script::new(include_str!("lua/release_lock.lua"));
@@ -37,12 +37,17 @@ impl RedisLocks {
         Self { client, keys }
     }
 
-    async fn run_release(&self, lock: &str, token: &str, on_lost_reply: OnLostReply) -> Result<Ownership> {
-        let channel = LockKeys::released(lock);
-        let arguments = [token.as_bytes(), channel.as_bytes()];
-        let reply = RELEASE.run(self.client.call(), on_lost_reply, &[lock], &arguments).await?;
-        ownership(reply)
-    }
+}
+
+async fn run_release(
+    call: Call<'_>,
+    lock: &str,
+    token: &str,
+    on_lost_reply: OnLostReply,
+) -> Result<Ownership> {
+    let channel = LockKeys::released(lock);
+    let arguments = [token.as_bytes(), channel.as_bytes()];
+    ownership(RELEASE.run(call, on_lost_reply, &[lock], &arguments).await?)
 }
 
 /// The answer of a script that changes a lock that must be held under a token.
@@ -67,10 +72,10 @@ impl LockStore for RedisLocks {
         let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
         let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
         let (ttl, floor) = (claim.ttl.get().to_string(), claim.floor.to_string());
-        let lease = QUEUE_LEASE.get().to_string();
-        let arguments = [claim.id.as_bytes(), ttl.as_bytes(), floor.as_bytes(), lease.as_bytes()];
+        let (now, lease) = (unix_micros().to_string(), QUEUE_LEASE.get().to_string());
+        let arguments = [claim.id.as_bytes(), ttl.as_bytes(), floor.as_bytes(), now.as_bytes(), lease.as_bytes()];
         let (keys, arguments) =
-            if claim.fair { (&keys[..], &arguments[..]) } else { (&keys[..3], &arguments[..3]) };
+            if claim.fair { (&keys[..], &arguments[..]) } else { (&keys[..3], &arguments[..4]) };
         let granted = match claim.replicas {
             None => ACQUIRE.run(self.client.call(), OnLostReply::Repeat, keys, arguments).await,
             Some(replicas) => {
@@ -106,11 +111,11 @@ impl LockStore for RedisLocks {
     async fn release(&self, key: &str, token: &str) -> Result<Ownership> {
         let lock = self.keys.lock(key)?;
         let call = self.client.call();
-        let unknown = match self.run_release(&lock, token, OnLostReply::Report).await {
+        let unknown = match run_release(call, &lock, token, OnLostReply::Report).await {
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => error,
             outcome => return outcome.map_err(|error| error.about(&lock)),
         };
-        match self.run_release(&lock, token, OnLostReply::Repeat).await {
+        match run_release(call, &lock, token, OnLostReply::Repeat).await {
             Ok(Ownership::Ours) => Ok(Ownership::Ours),
             // Not held any more: freed by the attempt whose reply was lost, or lost before it. Nobody can tell.
             _ => Err(unknown.about(&lock)),
@@ -133,7 +138,8 @@ impl LockStore for RedisLocks {
         let locks =
             locks.iter().map(|(key, token)| Ok((self.keys.lock(key)?, token))).collect::<Result<Vec<_>>>()?;
         // Side by side, so that they leave as one pipeline.
-        let releases = locks.iter().map(|(lock, token)| self.run_release(lock, token, OnLostReply::Repeat));
+        let call = self.client.call();
+        let releases = locks.iter().map(|(lock, token)| run_release(call, lock, token, OnLostReply::Repeat));
         let outcomes = join_all(releases).await;
         outcomes.into_iter().find_map(Result::err).map_or(Ok(()), Err)
     }

@@ -25,8 +25,10 @@ export interface Refused {
   retryable?: boolean
 }
 
-/** What becomes of a lock, for whoever wants to know. */
-export interface LockObserver {
+/** What the owner of locks wants of them. */
+export interface LockOwner {
+  /** Whether they are entered in the list of held locks. Default: false. */
+  listed?: boolean
   lost?(error: LockError): void
   granted?(): void
 }
@@ -40,15 +42,17 @@ interface Grant {
 /** Locks under one prefix. The TypeScript side of the one lock engine. */
 export class Locks {
   readonly #native: binding.NativeLocks
-  readonly #observer: LockObserver
+  readonly #owner: LockOwner
   readonly #fullPrefix: string
   /** Names a lock among all servers, with its key behind it. */
   readonly #identity: string
   readonly #forget: () => void
 
-  constructor(connection: Connection, prefix: string, observer: LockObserver = {}) {
-    this.#native = guarded(() => binding.NativeLocks.open(nativeOf(connection), prefix, hostname()))
-    this.#observer = observer
+  constructor(connection: Connection, prefix: string, owner: LockOwner = {}) {
+    this.#native = guarded(() =>
+      binding.NativeLocks.open(nativeOf(connection), prefix, hostname(), owner.listed ?? false),
+    )
+    this.#owner = owner
     this.#fullPrefix = fullPrefix(connection, prefix)
     this.#identity = `${addressOf(connection)} ${this.#fullPrefix}`
     this.#forget = beforeClose(connection, () => settled(this.#native.close()))
@@ -120,7 +124,7 @@ export class Locks {
     fn: (context: LockContext) => T | Promise<T>,
     refused: () => Refused,
   ): Promise<T> {
-    const id = this.#identity + key
+    const id = this.#identity + checkName('the lock key', key)
     const outer = heldByChain(id)
     if (outer !== undefined && terms.reentrant !== 'wait') return this.#again(outer, key, terms, fn, refused)
     const grant = await this.#request(key, terms, true)
@@ -168,7 +172,7 @@ export class Locks {
       const [name, attempts, ...details] = await settled(native.acquire())
       switch (name) {
         case 'granted': {
-          this.#observer.granted?.()
+          this.#owner.granted?.()
           const [token, fence] = details as [string, number]
           return { native, token, fence }
         }
@@ -195,7 +199,7 @@ export class Locks {
 
   #held(key: string, { native, token, fence }: Grant, terms: Terms): HeldLock {
     const grant = { key, fullKey: this.#fullPrefix + key, token, fence }
-    return new HeldLock(native, grant, terms, (error) => this.#observer.lost?.(error))
+    return new HeldLock(native, grant, terms, (error) => this.#owner.lost?.(error))
   }
 
   async #releaseQuietly(lock: HeldLock): Promise<void> {

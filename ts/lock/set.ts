@@ -24,7 +24,8 @@ export async function holdAll<T>(
     const what = Array.isArray(keys) ? 'an empty one' : kindOf(keys)
     throw new ArgumentError('INVALID_ARGUMENT', `keys must be an array of lock keys, not ${what}`)
   }
-  const sorted = [...new Set(keys.map((key) => checkName('the lock key', key)))].sort()
+  const names = new Set(keys.map((key) => checkName('the lock key', key)))
+  const sorted = [...names].toSorted()
   const patienceEnds = performance.now() + terms.waitMs
   const held: LockContext[] = []
 

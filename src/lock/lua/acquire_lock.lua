@@ -8,7 +8,8 @@
 -- ARGV[1]  the claim: what the token of this acquisition starts with
 -- ARGV[2]  TTL in milliseconds
 -- ARGV[3]  the highest fence that the caller has seen
--- ARGV[4]  lease of a waiting claim in milliseconds (only for a fair attempt)
+-- ARGV[4]  the caller's time in microseconds, for users who may not ask the server for its own
+-- ARGV[5]  lease of a waiting claim in milliseconds (only for a fair attempt)
 --
 -- Returns the token if the lock is ours; 0 if the claim was given up before this attempt arrived; otherwise
 -- milliseconds after which another attempt may succeed (-1: unknown), and the holder's token if there is a holder.
@@ -21,14 +22,18 @@ end
 if redis.call('EXISTS', KEYS[3]) == 1 then
   return 0
 end
-local time = redis.call('TIME')
+local micros = tonumber(ARGV[4])
+local time = redis.pcall('TIME')
+if not time.err then
+  micros = tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+local now = math.floor(micros / 1000)
 
 local first = true
 local lead_lease = -1
 if KEYS[4] then
   local queue, leases = KEYS[4], KEYS[5]
-  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-  redis.call('ZADD', leases, now + tonumber(ARGV[4]), claim)
+  redis.call('ZADD', leases, now + tonumber(ARGV[5]), claim)
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now)) do
     redis.call('ZREM', queue, dead)
     redis.call('ZREM', leases, dead)
@@ -38,8 +43,8 @@ if KEYS[4] then
     redis.call('ZADD', queue, (tonumber(last[2]) or 0) + 1, claim)
   end
   -- They go with the last waiter; this is for a server whose clients all died.
-  redis.call('PEXPIRE', queue, ARGV[4] * 20)
-  redis.call('PEXPIRE', leases, ARGV[4] * 20)
+  redis.call('PEXPIRE', queue, ARGV[5] * 20)
+  redis.call('PEXPIRE', leases, ARGV[5] * 20)
   local head = redis.call('ZRANGE', queue, 0, 0)[1]
   first = head == claim
   if not first then
@@ -57,12 +62,12 @@ elseif first then
   -- More than any before: also if the counter was lost (then the time says so), or the time was set back.
   local fence = math.max(
     (tonumber(redis.call('GET', KEYS[2])) or 0) + 1,
-    tonumber(time[1]) * 1000000 + tonumber(time[2]),
+    micros,
     tonumber(ARGV[3]) + 1
   )
   local digits = string.format('%.0f', fence)
   redis.call('SET', KEYS[2], digits)
-  holder = string.format('%s:%.0f:%s', claim, tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000), digits)
+  holder = string.format('%s:%.0f:%s', claim, now, digits)
   redis.call('SET', KEYS[1], holder, 'PX', ARGV[2])
 else
   return {lead_lease}

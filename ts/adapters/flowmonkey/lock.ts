@@ -41,6 +41,8 @@ export interface RedisLockManagerOptions extends Pick<
    * raised again. Default: false.
    */
   releaseOnSignal?: boolean | readonly NodeJS.Signals[]
+  /** Whether locks are entered in the list of held ones, see {@link RedisLockManager.list}. Default: true. */
+  listed?: boolean
   /** Whether a server that may evict locks is worth a warning of the process, once. Default: true. */
   warnings?: boolean
 }
@@ -92,7 +94,7 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
    */
   constructor(redis: Target, options?: RedisLockManagerOptions) {
     super()
-    const { keyPrefix, defaultTTL, retryDelay, maxRetries, strict, warnings } = withDefaults(
+    const { keyPrefix, defaultTTL, retryDelay, maxRetries, strict, listed, warnings } = withDefaults(
       'The options',
       {
         keyPrefix: 'fm:lock:',
@@ -100,6 +102,7 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
         retryDelay: 100,
         maxRetries: 50,
         strict: false,
+        listed: true,
         warnings: true,
       },
       options,
@@ -114,7 +117,14 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
       waitMs: checkInteger('retryDelay * maxRetries', budget, { unit: 'milliseconds' }),
       retryDelay: Math.max(delay, 1),
       renew: false,
-      ...{ fair, holder, jsLivenessMs, maxHoldMs, onLoss, reentrant, replicas, replicaTimeoutMs },
+      fair,
+      holder,
+      jsLivenessMs,
+      maxHoldMs,
+      onLoss,
+      reentrant,
+      replicas,
+      replicaTimeoutMs,
     })
     const returns = options?.returns ?? (isNodeRedis(redis) ? 'lock' : 'token')
     if (returns !== 'token' && returns !== 'lock') {
@@ -125,6 +135,7 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
     this.#store = connectStore(redis)
     const { connection } = this.#store
     this.#locks = new Locks(connection, keyPrefix, {
+      listed,
       lost: (error) => this.emit('lost', error),
       granted: () => warnings && warnOnce(connection),
     })
@@ -320,7 +331,7 @@ function toLock(lock: HeldLock): Lock {
     },
     assertHeld: () => lock.assertHeld(),
     release: async () => void (await lock.release()),
-    extend: (ttl) => lock.tryExtend(ttl),
+    extend: async (ttl) => lock.tryExtend(checkTtl('ttl', ttl)),
   }
 }
 

@@ -16,6 +16,7 @@ export type ErrorCode =
   | 'SERVER_ERROR'
   | 'UNSUPPORTED'
   | 'LOCK_TIMEOUT'
+  | 'STALE_FENCE'
   | 'RUN_NOT_FOUND'
   | 'INVALID_TRANSITION'
   | 'STEP_NOT_FOUND'
@@ -35,6 +36,11 @@ export interface ErrorDetails {
   key?: string
   /** The error behind this one. */
   cause?: unknown
+}
+
+interface FenceDetails {
+  fence?: number
+  currentFence?: number
 }
 
 /** Base class of all errors of ferroflow. */
@@ -109,8 +115,22 @@ export class CorruptEntryError extends FerroflowError {
   }
 }
 
-/** Somebody else held the lock all the time (`LOCK_TIMEOUT`). */
+/**
+ * Somebody else held the lock all the time (`LOCK_TIMEOUT`), or a later holder of it has written already, so that
+ * nothing was written (`STALE_FENCE`).
+ */
 export class LockError extends FerroflowError {
+  /** Of `STALE_FENCE`: the fence of the write that was refused. */
+  declare readonly fence?: number
+  /** Of `STALE_FENCE`: the higher fence under which the record was written. */
+  declare readonly currentFence?: number
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails & FenceDetails = {}) {
+    super(code, message, details)
+    if (details.fence !== undefined) this.fence = details.fence
+    if (details.currentFence !== undefined) this.currentFence = details.currentFence
+  }
+
   static {
     this.prototype.name = 'LockError'
   }
@@ -181,7 +201,11 @@ export class ConcurrencyError extends FerroflowError {
   }
 }
 
-type ErrorClass = new (code: ErrorCode, message: string, details?: ErrorDetails) => FerroflowError
+type ErrorClass = new (
+  code: ErrorCode,
+  message: string,
+  details?: ErrorDetails & FenceDetails,
+) => FerroflowError
 
 /** The class of each code that the native core uses. */
 const NATIVE_CLASSES: Partial<Record<ErrorCode, ErrorClass>> = {
@@ -199,9 +223,10 @@ const NATIVE_CLASSES: Partial<Record<ErrorCode, ErrorClass>> = {
   SERVER_ERROR: ServerError,
   UNSUPPORTED: ServerError,
   CORRUPT_ENTRY: CorruptEntryError,
+  STALE_FENCE: LockError,
 }
 
-interface NativeError {
+interface NativeError extends FenceDetails {
   code: ErrorCode
   message: string
   retryable: boolean
@@ -216,7 +241,7 @@ interface NativeError {
 export function fromNative(error: unknown): unknown {
   // By shape: in a context of its own (Jest, vm) a program's `Error` is not that of the addon.
   if (typeof error !== 'object' || error === null || !('retryable' in error)) return error
-  const { code, message, retryable, key } = error as NativeError
+  const { code, message, retryable, key, fence, currentFence } = error as NativeError
   const Class = NATIVE_CLASSES[code] ?? FerroflowError
-  return new Class(code, message, { retryable, key })
+  return new Class(code, message, { retryable, key, fence, currentFence })
 }

@@ -29,6 +29,7 @@ export {
   type ErrorCode,
   type ErrorDetails,
 } from './errors.js'
+export type { FenceOptions } from './fence.js'
 export { RedisExecutionCache, type RedisExecutionCacheOptions } from './adapters/flowmonkey/cache.js'
 export {
   RedisLockManager,

@@ -22,6 +22,7 @@ pub mod redis;
 use super::{Fields, StatusChange, Transition};
 use crate::connection::Backend;
 use crate::error::Result;
+use crate::fence::{Fence, Outcome};
 use crate::key::JournalKeys;
 
 /// A run to be stored.
@@ -76,6 +77,12 @@ pub enum Moved {
     Missing,
 }
 
+impl Outcome for Moved {
+    fn wrote(&self) -> bool {
+        *self == Self::Moved
+    }
+}
+
 /// What became of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
@@ -87,6 +94,12 @@ pub enum Claim {
     Taken,
     /// The step is the caller's; its fields.
     Claimed(Fields),
+}
+
+impl Outcome for Claim {
+    fn wrote(&self) -> bool {
+        matches!(self, Self::Claimed(_))
+    }
 }
 
 /// A step as it was read.
@@ -140,6 +153,10 @@ const IN_FLIGHT: [&str; 3] = ["scheduled", "running", "suspended"];
 /// The journal in one backend.
 #[async_trait]
 pub trait JournalStore: Send + Sync {
+    /// The same journal, written under a fence: one lower than what a run or anything of it was last written under is
+    /// `StaleFence`. Versions of workflows and indexes belong to no run, and ask for none.
+    fn under(&self, fence: Fence) -> Arc<dyn JournalStore>;
+
     /// Proves that the backend answers.
     async fn ping(&self) -> Result<()>;
 

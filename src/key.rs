@@ -196,7 +196,7 @@ pub struct JournalKeys {
 }
 
 /// The length of a UUID in text, which is what run ids are.
-const UUID_LENGTH: usize = 36;
+pub const UUID_LENGTH: usize = 36;
 
 impl JournalKeys {
     /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the service's own, `workflows` by default.

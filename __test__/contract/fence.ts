@@ -155,6 +155,28 @@ export function fences(backend: Backend): void {
       await stores.service.setStepResultImpl(stepId, 1, { fence: 7 })
     })
 
+    it('cannot be told from a step id that does not say which run it is of', async () => {
+      for (const run of ['a:b', 'a'])
+        for (const step of ['s', 's:t'])
+          await stores.service.insertStepStateImpl(run, step, 'rpc', {}, { fence: 5 })
+      const { stepId } = await stores.service.getStepState('a:b', 's')
+      const unclear = stores.service.setStepResultImpl(stepId, 1, { fence: 9 })
+      await assert.rejects(
+        unclear,
+        like({
+          type: ArgumentError,
+          code: 'INVALID_ARGUMENT',
+          message: /does not say where the run id ends/,
+        }),
+      )
+      await stores.service.setStepResultImpl(stepId, 1)
+      const clear = await stores.service.getStepState('a', 's')
+      await assert.rejects(
+        stores.service.setStepResultImpl(clear.stepId, 1, { fence: 4 }),
+        stale('workflows:run:a', 4, 5),
+      )
+    })
+
     it('of the engine comes with the options of createRun and insertStepState', async () => {
       const options = { fence: 5 }
       const id = await stores.service.createRun('w', 1, false, 'h', { type: 'test' }, options)
@@ -273,9 +295,9 @@ export function fences(backend: Backend): void {
   })
 
   it('lets the highest of many at once win', async () => {
-    const fences = Array.from({ length: 100 }, (_, index) => ((index * 37) % 100) + 1)
+    const numbers = Array.from({ length: 100 }, (_, index) => ((index * 37) % 100) + 1)
     const outcomes = await Promise.allSettled(
-      fences.map((own) => stores.cache.set({ id: 'e', own }, 60_000, { fence: own })),
+      numbers.map((own) => stores.cache.set({ id: 'e', own }, 60_000, { fence: own })),
     )
     for (const outcome of outcomes)
       if (outcome.status === 'rejected') assert.equal((outcome.reason as LockError).code, 'STALE_FENCE')

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::indexes::{Section, alternating, pending_member, set_all};
 use super::{
     Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, StatusChange, Step, StepChange, StepHistory,
-    Transition,
+    Transition, run_of_step,
 };
 use crate::error::Result;
 use crate::fence::{Fence, Guard, Outcome};
@@ -142,7 +142,7 @@ impl JournalStore for MemoryJournal {
 
     async fn move_step(&self, step_id: &str, change: StepChange) -> Result<Moved> {
         let (key, length) = self.keys.step_of_id(step_id)?;
-        self.write(&step_id[..length], |section| {
+        self.write(run_of_step(step_id, length, self.fence)?, |section| {
             let step = section.load(&key, length, Some(step_id))?;
             let Some(step) = step.filter(|step| step.id == step_id.as_bytes()) else {
                 return Ok(Moved::Missing);
@@ -164,7 +164,7 @@ impl JournalStore for MemoryJournal {
 
     async fn set_step_field(&self, step_id: &str, field: &str, value: &str, now: u64) -> Result<bool> {
         let (key, length) = self.keys.step_of_id(step_id)?;
-        self.write(&step_id[..length], |section| {
+        self.write(run_of_step(step_id, length, self.fence)?, |section| {
             let found = section.field(&key, "stepId")?.as_deref() == Some(step_id.as_bytes());
             if found {
                 let hash = section.db.hash_mut(&key)?;
@@ -177,7 +177,7 @@ impl JournalStore for MemoryJournal {
 
     async fn retry_step(&self, step_id: &str, status: &str, now: u64) -> Result<Fields> {
         let (key, length) = self.keys.step_of_id(step_id)?;
-        self.write(&step_id[..length], |section| {
+        self.write(run_of_step(step_id, length, self.fence)?, |section| {
             let step = section.load(&key, length, Some(step_id))?;
             let Some(step) = step.filter(|step| step.id == step_id.as_bytes()) else {
                 return Ok(Vec::new());

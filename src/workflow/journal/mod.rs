@@ -21,9 +21,9 @@ pub mod redis;
 
 use super::{Fields, StatusChange, Transition};
 use crate::connection::Backend;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fence::{Fence, Outcome};
-use crate::key::JournalKeys;
+use crate::key::{JournalKeys, UUID_LENGTH};
 
 /// A run to be stored.
 #[derive(Debug, Clone)]
@@ -145,6 +145,18 @@ impl RunFilter {
             (Some(status), Some(workflow)) => vec!["status", status, workflow],
         }
     }
+}
+
+/// The run of a step id, whose first `length` bytes are its id. Without a UUID there, a second colon makes that a guess,
+/// which the stored step corrects; but a fence must be looked up under the right run from the start.
+fn run_of_step(step_id: &str, length: usize, fence: Option<Fence>) -> Result<&str> {
+    let (run_id, rest) = step_id.split_at(length);
+    if fence.is_some() && length != UUID_LENGTH && rest.matches(':').count() > 2 {
+        let text = "under a fence, a step id must be that of a run whose id is a UUID: this one does not say where the \
+                    run id ends";
+        return Err(Error::new(ErrorKind::InvalidArgument, text));
+    }
+    Ok(run_id)
 }
 
 /// Statuses of a step that somebody is expected to complete.

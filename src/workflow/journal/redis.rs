@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, StatusChange, Step, StepChange, StepHistory,
-    Transition,
+    Transition, run_of_step,
 };
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
@@ -199,7 +199,7 @@ impl JournalStore for RedisJournal {
 
     async fn move_step(&self, step_id: &str, change: StepChange) -> Result<Moved> {
         let (key, length) = self.keys.step_of_id(step_id)?;
-        let (run_id, length) = (&step_id[..length], length.to_string());
+        let (run_id, length) = (run_of_step(step_id, length, self.fence)?, length.to_string());
         let now = change.now.to_string();
         let mut arguments =
             vec![step_id.as_bytes(), length.as_bytes(), change.status.as_bytes(), now.as_bytes()];
@@ -221,7 +221,7 @@ impl JournalStore for RedisJournal {
 
     async fn set_step_field(&self, step_id: &str, field: &str, value: &str, now: u64) -> Result<bool> {
         let (key, length) = self.keys.step_of_id(step_id)?;
-        let run_id = &step_id[..length];
+        let run_id = run_of_step(step_id, length, self.fence)?;
         let now = now.to_string();
         let arguments = [step_id.as_bytes(), field.as_bytes(), value.as_bytes(), now.as_bytes()];
         let reply = self.script(self.guard(run_id), &SET_STEP_FIELD, Repeat, &[&key], &arguments).await?;
@@ -230,7 +230,7 @@ impl JournalStore for RedisJournal {
 
     async fn retry_step(&self, step_id: &str, status: &str, now: u64) -> Result<Fields> {
         let (key, length) = self.keys.step_of_id(step_id)?;
-        let (run_id, length) = (&step_id[..length], length.to_string());
+        let (run_id, length) = (run_of_step(step_id, length, self.fence)?, length.to_string());
         let now = now.to_string();
         let arguments = [step_id.as_bytes(), length.as_bytes(), status.as_bytes(), now.as_bytes()];
         texts(self.script(self.guard(run_id), &RETRY_STEP, Report, &[&key], &arguments).await?)

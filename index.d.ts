@@ -252,8 +252,8 @@ export declare class ConcurrencyError extends FerroflowError {
 export interface FenceOptions {
   /**
    * The number of the acquisition of the lock, higher than that of every earlier one: a whole number from 1 to
-   * 2^53 - 1. The highest number that wrote is kept beside the record, for 7 days from the last such write or as long
-   * as the record lives; a lower one is refused with `STALE_FENCE`, and nothing is written. So a holder whose lock
+   * 2^53 - 1. The highest number that came to write is kept beside the record, for 7 days from the last such write or as
+   * long as the record lives; a lower one is refused with `STALE_FENCE`, and nothing is written. So a holder whose lock
    * expired while it was paused does not overwrite what its successor wrote. Default: none, and nothing is checked.
    */
   fence?: number

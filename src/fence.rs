@@ -51,23 +51,17 @@ impl Fence {
     }
 }
 
-/// What became of a write. Only one that happened raises the fence.
+/// What became of a write.
 pub trait Outcome {
-    /// Whether it happened.
-    fn wrote(&self) -> bool;
-}
-
-impl Outcome for () {
-    fn wrote(&self) -> bool {
-        true
+    /// Whether it found out that the record is another than meant, whose fence is not its business. Anything else
+    /// raises the fence, even if nothing had to be written: it shows that a later holder is at work.
+    fn mistaken(&self) -> bool {
+        false
     }
 }
 
-impl Outcome for bool {
-    fn wrote(&self) -> bool {
-        *self
-    }
-}
+impl Outcome for () {}
+impl Outcome for bool {}
 
 /// What one write under a fence checks and raises.
 #[derive(Debug)]
@@ -126,7 +120,7 @@ impl Guard {
             }
         }
         let answer = write(db)?;
-        if answer.wrote() {
+        if !answer.mistaken() {
             for (_, key) in &guard.records {
                 let left = db.ttl(key).flatten().map_or(guard.ttl, |left| left.max(guard.ttl));
                 db.set(key, guard.fence.0.to_string().into_bytes(), Some(left));

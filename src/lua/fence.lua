@@ -30,17 +30,11 @@ for n, key in ipairs(fences) do
   end
 end
 
--- How the scripts say that they wrote nothing, beside an error, nil and an empty list.
-local REFUSALS = {
-  [0] = true, [-1] = true, [2] = true,
-  exists = true, missing = true, conflict = true, indexed = true, opaque = true, mismatch = true, taken = true,
-}
+-- Answers of a script that found out that the record is another than meant. Anything else counts as a sign of life of
+-- this holder, even if nothing had to be written.
+local MISTAKEN = { missing = true, exists = true, indexed = true, opaque = true }
 local answer = write()
-local outcome = answer
-if type(answer) == 'table' then
-  outcome = answer[1]
-end
-if outcome and not REFUSALS[outcome] then
+if type(answer) ~= 'table' or not (answer.err or MISTAKEN[answer[1]]) then
   for _, key in ipairs(fences) do
     redis.call('SET', key, fence, 'PX', math.max(ttl, redis.call('PTTL', key)))
   end

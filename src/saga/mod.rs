@@ -73,8 +73,8 @@ pub enum Written {
 }
 
 impl Outcome for Written {
-    fn wrote(&self) -> bool {
-        matches!(self, Self::Updated | Self::Inserted)
+    fn mistaken(&self) -> bool {
+        matches!(self, Self::Exists | Self::Missing)
     }
 }
 

@@ -51,11 +51,7 @@ impl Transition {
     }
 }
 
-impl Outcome for Transition {
-    fn wrote(&self) -> bool {
-        *self == Self::Applied
-    }
-}
+impl Outcome for Transition {}
 
 /// Statuses that a run does not leave by itself. A failed run may: its queue tries again.
 pub const FINAL_RUN_STATUSES: [&str; 2] = ["completed", "cancelled"];
@@ -65,11 +61,7 @@ pub const DONE_STEP_STATUSES: [&str; 2] = ["done", "succeeded"];
 /// Fields of a stored hash with their values, alternating; empty if there is none.
 pub type Fields = Vec<Vec<u8>>;
 
-impl Outcome for Fields {
-    fn wrote(&self) -> bool {
-        !self.is_empty()
-    }
-}
+impl Outcome for Fields {}
 
 /// Runs and steps in one backend.
 #[async_trait]

@@ -77,11 +77,7 @@ pub enum Moved {
     Missing,
 }
 
-impl Outcome for Moved {
-    fn wrote(&self) -> bool {
-        *self == Self::Moved
-    }
-}
+impl Outcome for Moved {}
 
 /// What became of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,8 +93,8 @@ pub enum Claim {
 }
 
 impl Outcome for Claim {
-    fn wrote(&self) -> bool {
-        matches!(self, Self::Claimed(_))
+    fn mistaken(&self) -> bool {
+        matches!(self, Self::Missing)
     }
 }
 

@@ -153,6 +153,7 @@ export type ErrorCode =
   | 'LOCK_REENTRANT'
   | 'LOCK_NOT_REPLICATED'
   | 'ABORTED'
+  | 'STALE_FENCE'
   | 'RUN_NOT_FOUND'
   | 'INVALID_TRANSITION'
   | 'STEP_NOT_FOUND'
@@ -171,6 +172,10 @@ export interface ErrorDetails {
   key?: string
   /** The error behind this one. */
   cause?: unknown
+}
+interface FenceDetails {
+  fence?: number
+  currentFence?: number
 }
 /** Base class of all errors of ferroflow. */
 export declare class FerroflowError extends Error {
@@ -221,7 +226,7 @@ export interface LockHolder {
   maxHoldMs?: number
 }
 /** What an error about a lock carries besides. */
-export interface LockErrorDetails extends ErrorDetails {
+export interface LockErrorDetails extends ErrorDetails, FenceDetails {
   holder?: LockHolder | undefined
   attempts?: number
   ttlMs?: number
@@ -230,7 +235,8 @@ export interface LockErrorDetails extends ErrorDetails {
  * Somebody else holds the lock (`LOCK_HELD`), or held it for all the time that was to be waited (`LOCK_TIMEOUT`). The
  * lock was lost while it was needed (`LOCK_LOST`), or had expired before (`LOCK_EXPIRED`). The same asynchronous chain
  * holds it already (`LOCK_REENTRANT`). Too few replicas know of it (`LOCK_NOT_REPLICATED`). The waiting was given up
- * (`ABORTED`; the signal's reason is the `cause`).
+ * (`ABORTED`; the signal's reason is the `cause`). A later holder of it has written already, so that nothing was
+ * written (`STALE_FENCE`).
  */
 export declare class LockError extends FerroflowError {
   /** Who holds the lock, if that is known. */
@@ -239,6 +245,10 @@ export declare class LockError extends FerroflowError {
   readonly attempts?: number
   /** The time to live that was asked for, in milliseconds. */
   readonly ttlMs?: number
+  /** Of `STALE_FENCE`: the fence of the write that was refused. */
+  readonly fence?: number
+  /** Of `STALE_FENCE`: the higher fence under which the record was written. */
+  readonly currentFence?: number
   constructor(code: ErrorCode, message: string, details?: LockErrorDetails)
 }
 /**
@@ -275,6 +285,16 @@ export declare class ConcurrencyError extends FerroflowError {
   )
   /** Conflicts of @saga-bus/core's own class count too: a store throws those where the core is installed. */
   static [Symbol.hasInstance](value: unknown): boolean
+}
+/** Options of a write under a lock. */
+export interface FenceOptions {
+  /**
+   * The number of the acquisition of the lock, higher than that of every earlier one: a whole number from 1 to
+   * 2^53 - 1. The highest number that came to write is kept beside the record, for 7 days from the last such write or as
+   * long as the record lives; a lower one is refused with `STALE_FENCE`, and nothing is written. So a holder whose lock
+   * expired while it was paused does not overwrite what its successor wrote. Default: none, and nothing is checked.
+   */
+  fence?: number
 }
 /** How a lock is waited for. */
 export interface WaitOptions {
@@ -424,13 +444,22 @@ export declare class RedisExecutionCache<
    *
    * @param execution - with its `id`
    * @param ttl - milliseconds. Default: the option `ttl`
+   * @throws {@link LockError} with the code `STALE_FENCE` if it was cached or forgotten under a higher fence
    */
-  set(execution: TExecution, ttl?: number): Promise<void>
-  /** Forgets an execution. */
-  invalidate(id: string): Promise<void>
-  /** Forgets several executions, in one round trip. */
-  invalidateMany(ids: readonly string[]): Promise<void>
-  /** Forgets everything under this cache's prefix, and nothing else. */
+  set(execution: TExecution, ttl?: number, options?: FenceOptions): Promise<void>
+  /**
+   * Forgets an execution. Under a fence, earlier holders of the lock cannot cache it again, whether it was cached or not.
+   *
+   * @throws {@link LockError} with the code `STALE_FENCE` if it was cached or forgotten under a higher fence
+   */
+  invalidate(id: string, options?: FenceOptions): Promise<void>
+  /**
+   * Forgets several executions, in one round trip. Under a fence, none if that of one of them is higher.
+   *
+   * @throws {@link LockError} with the code `STALE_FENCE` and the key of that one
+   */
+  invalidateMany(ids: readonly string[], options?: FenceOptions): Promise<void>
+  /** Forgets everything under this cache's prefix, and nothing else; so it takes no fence, and leaves those there are. */
   clear(): Promise<void>
   /** The connection in use. */
   get connection(): Connection
@@ -465,6 +494,8 @@ export interface RedisLockManagerOptions extends Pick<
    * raised again. Default: false.
    */
   releaseOnSignal?: boolean | readonly NodeJS.Signals[]
+  /** Whether locks are entered in the list of held ones, see {@link RedisLockManager.list}. Default: true. */
+  listed?: boolean
   /** Whether a server that may evict locks is worth a warning of the process, once. Default: true. */
   warnings?: boolean
 }
@@ -811,11 +842,13 @@ export declare class RedisWorkflowRunService {
     source: string
   } | null>
   /**
-   * Deletes a run with everything that belongs to it: steps, history, state, locks, places in lists.
+   * Deletes a run with everything that belongs to it: steps, history, state, locks, places in lists. Its
+   * fence stays for as long as it would have, so that earlier holders of the lock stay refused.
    *
    * @returns whether there was such a run
+   * @throws {@link LockError} with the code `STALE_FENCE` if anything of it was written under a higher fence
    */
-  deleteRun(id: string): Promise<boolean>
+  deleteRun(id: string, options?: FenceOptions): Promise<boolean>
   /**
    * Adds the runs that the original made to the lists. Looks at all keys of the database, in small steps: for once
    * after a migration, not for every day.
@@ -857,7 +890,7 @@ export interface StepState {
   updatedAt: number
 }
 /** Options of {@link RedisWorkflowStateService.updateRunStatus}. */
-export interface UpdateRunStatusOptions {
+export interface UpdateRunStatusOptions extends FenceOptions {
   /** Let a run leave `completed` or `cancelled`. Default: false. */
   reopen?: boolean
 }
@@ -870,6 +903,9 @@ export interface UpdateRunStatusOptions {
  *
  * Where the original loses data, this does not: a step that is done stays done, whatever arrives late; a run that
  * was never created is not brought into being by an update.
+ *
+ * Every write takes the option `fence`, one for a run and its steps, and is refused with a {@link LockError}
+ * (`STALE_FENCE`) if the run or any of its steps was written under a higher one.
  */
 export declare class RedisWorkflowStateService {
   #private
@@ -890,7 +926,7 @@ export declare class RedisWorkflowStateService {
    * @param input - anything that JSON holds
    * @returns the id of the run, a UUID
    */
-  createRun(workflowName: string, input?: any): Promise<string>
+  createRun(workflowName: string, input?: any, options?: FenceOptions): Promise<string>
   /**
    * The run, or `null` if there is none.
    *
@@ -919,15 +955,15 @@ export declare class RedisWorkflowStateService {
    */
   getStepState(runId: string, stepName: string): Promise<StepState>
   /** Marks a step as scheduled, unless it is already further: its worker may have been faster than the mark. */
-  setStepScheduled(runId: string, stepName: string): Promise<void>
+  setStepScheduled(runId: string, stepName: string, options?: FenceOptions): Promise<void>
   /**
    * Stores the result of a step and marks it as done. The first result stays.
    *
    * @param result - anything that JSON holds; `undefined` is stored as `null`
    */
-  setStepResult(runId: string, stepName: string, result?: any): Promise<void>
+  setStepResult(runId: string, stepName: string, result?: any, options?: FenceOptions): Promise<void>
   /** Stores the error of a step (message, stack and code), unless the step is done. */
-  setStepError(runId: string, stepName: string, error: Error): Promise<void>
+  setStepError(runId: string, stepName: string, error: Error, options?: FenceOptions): Promise<void>
   /**
    * Runs `fn` while holding the lock of a run, and releases it afterwards whatever happens. The lock lasts 30 s and is
    * renewed; `fn` is told by its argument's `signal` if it is lost nevertheless. It is waited for as long as 10 attempts
@@ -1012,7 +1048,12 @@ export interface RedisWorkflowServiceMethods {
    *   else runs it
    * @throws an error if the step was dispatched with another function, or does not exist
    */
-  claimStepForExecution(runId: string, stepName: string, rpcName: string | null): Promise<JournalStep | null>
+  claimStepForExecution(
+    runId: string,
+    stepName: string,
+    rpcName: string | null,
+    options?: FenceOptions,
+  ): Promise<JournalStep | null>
   /** The connection in use. */
   readonly connection: Connection
   /** Closes the connection that this service made. One that was given to it stays open. */
@@ -1090,6 +1131,9 @@ export interface RedisSagaStoreOptions extends ConnectionOptions {
  * It has the documented methods (`find…`, `save`) and those of the runtime (`get…`, `insert`, `update`). Every write
  * is one atomic script of one round trip, TTLs included; of concurrent writers of one version exactly one wins.
  *
+ * Every write takes the option `fence`, and is refused with a {@link LockError} (`STALE_FENCE`) if the saga was written
+ * under a higher one.
+ *
  * @typeParam TState - type of the states
  */
 export declare class RedisSagaStore<TState extends object = Record<string, any>> {
@@ -1111,7 +1155,7 @@ export declare class RedisSagaStore<TState extends object = Record<string, any>>
    *
    * @throws {@link ConcurrencyError} with the code `SAGA_EXISTS` if there is one already
    */
-  insert(sagaName: string, correlationId: string, state: TState): Promise<void>
+  insert(sagaName: string, correlationId: string, state: TState, options?: FenceOptions): Promise<void>
   /**
    * Stores a new version of an existing saga, with the version that its metadata has (`expectedVersion + 1` if
    * absent).
@@ -1120,7 +1164,7 @@ export declare class RedisSagaStore<TState extends object = Record<string, any>>
    * @throws {@link ConcurrencyError} if another version is stored
    * @throws {@link SagaError} with the code `SAGA_NOT_FOUND`
    */
-  update(sagaName: string, state: TState, expectedVersion: number): Promise<void>
+  update(sagaName: string, state: TState, expectedVersion: number, options?: FenceOptions): Promise<void>
   /**
    * Stores a saga, new or loaded. `metadata.version` is the version that was loaded (absent counts as 0): nothing
    * stored makes it version 1, the same version stored makes it the next, anything else is a conflict.
@@ -1130,17 +1174,17 @@ export declare class RedisSagaStore<TState extends object = Record<string, any>>
    * @returns the saved state: `state`, or a copy of it if it is frozen
    * @throws {@link ConcurrencyError} if another version is stored
    */
-  save(sagaName: string, state: TState): Promise<TState>
+  save(sagaName: string, state: TState, options?: FenceOptions): Promise<TState>
   /**
    * Deletes a saga, given its id or else its correlation id. No error if there is none. Where an id of one saga may
    * be the correlation id of another, use {@link RedisSagaStore.deleteById} or
    * {@link RedisSagaStore.deleteByCorrelationId}.
    */
-  delete(sagaName: string, idOrCorrelationId: string): Promise<void>
+  delete(sagaName: string, idOrCorrelationId: string, options?: FenceOptions): Promise<void>
   /** Deletes a saga by its id. Resolves whether there was one. */
-  deleteById(sagaName: string, sagaId: string): Promise<boolean>
+  deleteById(sagaName: string, sagaId: string, options?: FenceOptions): Promise<boolean>
   /** Deletes a saga by its correlation id. Resolves whether there was one. */
-  deleteByCorrelationId(sagaName: string, correlationId: string): Promise<boolean>
+  deleteByCorrelationId(sagaName: string, correlationId: string, options?: FenceOptions): Promise<boolean>
   /** The client given as `redis`, or `null`. It is never used: the store has a connection of its own. */
   getRedis(): any
   /** The connection in use, if there is one. */

@@ -16,9 +16,9 @@ export declare class NativeCache {
   /** The documents of these ids, in this order. */
   getMany(ids: Array<string>): Promise<(string | null)[]>
   /** Caches a document. Resolves `false` if a newer one is there, which stays. */
-  set(id: string, json: string, updatedAt: number | undefined | null, ttl: number): Promise<boolean>
+  set(id: string, json: string, updatedAt: number | undefined | null, ttl: number, fence?: number | undefined | null): Promise<boolean>
   /** Forgets documents. */
-  deleteMany(ids: Array<string>): Promise<void>
+  deleteMany(ids: Array<string>, fence?: number | undefined | null): Promise<void>
   /** Forgets everything under the prefix. */
   clear(): Promise<void>
 }
@@ -68,23 +68,23 @@ export declare class NativeJournal {
   /** Proves that the backend answers. */
   ping(): Promise<void>
   /** Stores a run; `fields` alternates all its fields and values. */
-  createRun(id: string, workflow: string, fields: Array<string>, now: number): Promise<void>
+  createRun(id: string, workflow: string, fields: Array<string>, now: number, fence?: number | undefined | null): Promise<void>
   /** Fields and values of a run, alternating; empty if there is none. */
   run(runId: string): Promise<string[]>
   /** Changes the status of a run: `applied`, `missing` or `final`. */
-  updateRunStatus(runId: string, status: string, output: string | undefined | null, error: string | undefined | null, now: number): Promise<string>
+  updateRunStatus(runId: string, status: string, output: string | undefined | null, error: string | undefined | null, now: number, fence?: number | undefined | null): Promise<string>
   /** Stores a step with its first entry of history; `false` if it is there already. */
-  insertStep(runId: string, name: string, id: string, fields: Array<string>, entry: string, now: number): Promise<boolean>
+  insertStep(runId: string, name: string, id: string, fields: Array<string>, entry: string, now: number, fence?: number | undefined | null): Promise<boolean>
   /** Fields and values of a step, alternating; empty if there is none. */
   step(runId: string, name: string): Promise<string[]>
   /** Moves a step to a status, with the field `result` or `error` and its JSON: `moved`, `stayed` or `missing`. */
-  moveStep(stepId: string, status: string, field: string | undefined | null, json: string | undefined | null, now: number): Promise<string>
+  moveStep(stepId: string, status: string, field: string | undefined | null, json: string | undefined | null, now: number, fence?: number | undefined | null): Promise<string>
   /** Sets a field of a step that has no part in its status; `false` if there is no such step. */
-  setStepField(stepId: string, field: string, value: string, now: number): Promise<boolean>
+  setStepField(stepId: string, field: string, value: string, now: number, fence?: number | undefined | null): Promise<boolean>
   /** Begins the next attempt of a step. Its fields and values; empty if there is no such step. */
-  retryStep(stepId: string, status: string, now: number): Promise<string[]>
+  retryStep(stepId: string, status: string, now: number, fence?: number | undefined | null): Promise<string[]>
   /** Takes a step for execution: its fields and values, or `missing`, `mismatch` or `taken`. */
-  claimStep(runId: string, name: string, rpcName: string | undefined | null, now: number): Promise<string[] | 'missing' | 'mismatch' | 'taken'>
+  claimStep(runId: string, name: string, rpcName: string | undefined | null, now: number, fence?: number | undefined | null): Promise<string[] | 'missing' | 'mismatch' | 'taken'>
   /** The steps of a run in the order of their insertion, each with these fields or, if none is named, all. */
   steps(runId: string, fields: Array<string>): Promise<[name: string, fields: string[]][]>
   /** The histories of the steps of a run: name, name of the step before (or nothing), entries. */
@@ -92,7 +92,7 @@ export declare class NativeJournal {
   /** Status and result of each of these steps. */
   results(runId: string, names: Array<string>): Promise<[status: string | null, result: string | null][]>
   /** Stores a named value of a run's state; `false` if there is no such run. */
-  setRunState(runId: string, name: string, json: string, now: number): Promise<boolean>
+  setRunState(runId: string, name: string, json: string, now: number, fence?: number | undefined | null): Promise<boolean>
   /** The state of a run: what old versions stored as one JSON object, then names and JSON, alternating. */
   runState(runId: string): Promise<[blob: string | null, values: string[]]>
   /** Stores a version of a workflow, unless it is there. */
@@ -108,7 +108,7 @@ export declare class NativeJournal {
   /** Lists the runs that are not listed yet, and says how many they were. */
   indexRuns(): Promise<number>
   /** Deletes a run with everything that belongs to it; `false` if there is none. */
-  deleteRun(runId: string): Promise<boolean>
+  deleteRun(runId: string, fence?: number | undefined | null): Promise<boolean>
   /** Ids of running runs with no step in flight in which nothing happened since `before`. */
   stalledRuns(before: number, limit: number): Promise<string[]>
   /** Run id and step id of steps of running runs that have been pending since `before`. */
@@ -117,8 +117,11 @@ export declare class NativeJournal {
 
 /** Locks under one prefix of one connection. */
 export declare class NativeLocks {
-  /** Locks whose keys start with `prefix`, taken by processes of the machine `host`. */
-  static open(connection: NativeConnection, prefix: string, host: string): NativeLocks
+  /**
+   * Locks whose keys start with `prefix`, taken by processes of the machine `host`, and entered in the list of held
+   * locks or not.
+   */
+  static open(connection: NativeConnection, prefix: string, host: string, listed: boolean): NativeLocks
   /** Prepares an acquisition. */
   request(request: LockRequest): NativeHold
   /**
@@ -159,11 +162,11 @@ export declare class NativeSagas {
   /** The JSON of a saga id. */
   byId(sagaName: string, sagaId: string): Promise<string | null>
   /** Deletes a saga, given its id or else its correlation id. Resolves whether there was one. */
-  delete(sagaName: string, id: string): Promise<boolean>
+  delete(sagaName: string, id: string, fence?: number | undefined | null): Promise<boolean>
   /** Deletes a saga by its id. Resolves whether there was one. */
-  deleteById(sagaName: string, sagaId: string): Promise<boolean>
+  deleteById(sagaName: string, sagaId: string, fence?: number | undefined | null): Promise<boolean>
   /** Deletes a saga by its correlation id. Resolves whether there was one. */
-  deleteByCorrelationId(sagaName: string, correlationId: string): Promise<boolean>
+  deleteByCorrelationId(sagaName: string, correlationId: string, fence?: number | undefined | null): Promise<boolean>
 }
 
 /** One channel of one connection. */
@@ -218,19 +221,19 @@ export declare class NativeWorkflows {
   /** Proves that the backend answers. */
   ping(): Promise<void>
   /** Stores a new run. */
-  createRun(runId: string, workflow: string, input: string, now: number): Promise<void>
+  createRun(runId: string, workflow: string, input: string, now: number, fence?: number | undefined | null): Promise<void>
   /** Fields and values of a run, alternating; empty if there is none. */
   run(runId: string): Promise<string[]>
   /** Changes the status of a run. Output and error are JSON. */
-  updateRunStatus(runId: string, status: string, output: string | undefined | null, error: string | undefined | null, reopen: boolean, now: number): Promise<'applied' | 'missing' | 'final'>
+  updateRunStatus(runId: string, status: string, output: string | undefined | null, error: string | undefined | null, reopen: boolean, now: number, fence?: number | undefined | null): Promise<'applied' | 'missing' | 'final'>
   /** Fields and values of a step, alternating; empty if there is none. */
   step(runId: string, stepName: string): Promise<string[]>
   /** Marks a step as scheduled, unless it is already further. */
-  scheduleStep(runId: string, stepName: string, now: number): Promise<void>
+  scheduleStep(runId: string, stepName: string, now: number, fence?: number | undefined | null): Promise<void>
   /** Stores a step's result as JSON. The first result stays. */
-  completeStep(runId: string, stepName: string, result: string, now: number): Promise<void>
+  completeStep(runId: string, stepName: string, result: string, now: number, fence?: number | undefined | null): Promise<void>
   /** Stores a step's error as JSON, unless the step is done. */
-  failStep(runId: string, stepName: string, error: string, now: number): Promise<void>
+  failStep(runId: string, stepName: string, error: string, now: number, fence?: number | undefined | null): Promise<void>
 }
 
 /** Adds a function that gets `(source, name, detail)` for every event of this environment. It must not throw. */
@@ -280,4 +283,6 @@ export interface SagaWrite {
   jsonIfAbsent?: string
   /** Milliseconds; 0 for no expiry. */
   ttl: number
+  /** The number of the lock's acquisition, if the write is to be refused after one with a higher number. */
+  fence?: number
 }

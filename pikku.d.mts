@@ -16,8 +16,11 @@ import type {
   WorkflowStepOptions,
   WorkflowVersionStatus,
 } from '@pikku/core/workflow'
-import { type Connection, type StoredError, type Target } from './index.js'
-/** The core's engine with everything that it leaves to a store. */
+import { type Connection, type FenceOptions, type StoredError, type Target } from './index.js'
+/**
+ * The core's engine with everything that it leaves to a store. What changes a run takes a `fence`, for classes made of
+ * this one that hold a lock: it is refused if anything of the run was written under a higher one.
+ */
 declare class Service extends workflow.PikkuWorkflowService {
   /**
    * @param connectionOrConfig - where the runs are. Default: `127.0.0.1:6379`
@@ -93,7 +96,12 @@ declare class Service extends workflow.PikkuWorkflowService {
    * @returns the step, now `running`, or `null` if it has succeeded or somebody else runs it
    * @throws `WorkflowStepFunctionMismatchError` if the step was dispatched with another function
    */
-  claimStepForExecution(runId: string, stepName: string, rpcName: string | null): Promise<StepState | null>
+  claimStepForExecution(
+    runId: string,
+    stepName: string,
+    rpcName: string | null,
+    options?: FenceOptions,
+  ): Promise<StepState | null>
   /** @throws `LockError` after about a second */
   withRunLock<T>(id: string, fn: () => Promise<T>): Promise<T>
   /** @throws `LockError` after about a second */
@@ -107,30 +115,40 @@ declare class Service extends workflow.PikkuWorkflowService {
     options?: {
       deterministic?: boolean
       plannedSteps?: WorkflowPlannedStep[]
-    },
+    } & FenceOptions,
   ): Promise<string>
   protected updateRunStatusImpl(
     id: string,
     status: WorkflowStatus,
     output?: any,
     error?: StoredError,
+    options?: FenceOptions,
   ): Promise<void>
   protected insertStepStateImpl(
     runId: string,
     stepName: string,
     rpcName: string | null,
     data: any,
-    stepOptions?: WorkflowStepOptions,
+    stepOptions?: WorkflowStepOptions & FenceOptions,
     fromStepName?: string,
   ): Promise<StepState>
-  protected setStepRunningImpl(stepId: string): Promise<void>
-  protected setStepScheduledImpl(stepId: string): Promise<void>
-  protected setStepResultImpl(stepId: string, result: any): Promise<void>
-  protected setStepErrorImpl(stepId: string, error: Error): Promise<void>
-  protected setStepChildRunIdImpl(stepId: string, childRunId: string): Promise<void>
-  protected setBranchTakenImpl(stepId: string, branchKey: string): Promise<void>
-  protected createRetryAttemptImpl(stepId: string, status: 'pending' | 'running'): Promise<StepState>
-  protected updateRunStateImpl(runId: string, name: string, value: unknown): Promise<void>
+  protected setStepRunningImpl(stepId: string, options?: FenceOptions): Promise<void>
+  protected setStepScheduledImpl(stepId: string, options?: FenceOptions): Promise<void>
+  protected setStepResultImpl(stepId: string, result: any, options?: FenceOptions): Promise<void>
+  protected setStepErrorImpl(stepId: string, error: Error, options?: FenceOptions): Promise<void>
+  protected setStepChildRunIdImpl(stepId: string, childRunId: string, options?: FenceOptions): Promise<void>
+  protected setBranchTakenImpl(stepId: string, branchKey: string, options?: FenceOptions): Promise<void>
+  protected createRetryAttemptImpl(
+    stepId: string,
+    status: 'pending' | 'running',
+    options?: FenceOptions,
+  ): Promise<StepState>
+  protected updateRunStateImpl(
+    runId: string,
+    name: string,
+    value: unknown,
+    options?: FenceOptions,
+  ): Promise<void>
   protected upsertWorkflowVersionImpl(
     name: string,
     graphHash: string,

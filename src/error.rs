@@ -28,6 +28,8 @@ pub enum ErrorKind {
     WrongType,
     /// Stored bytes are not what this library or its predecessors write.
     CorruptEntry,
+    /// A later holder of the lock has written; nothing was written.
+    StaleFence,
     /// The server is loading, read-only, out of memory or otherwise unable; nothing was written.
     ServerNotReady,
     /// The server does not know a script by its digest. Handled in `script.rs`, users never see it.
@@ -55,6 +57,7 @@ impl ErrorKind {
             Self::Closed => "CLOSED",
             Self::WrongType => "WRONG_TYPE",
             Self::CorruptEntry => "CORRUPT_ENTRY",
+            Self::StaleFence => "STALE_FENCE",
             Self::ServerNotReady => "SERVER_NOT_READY",
             Self::NoScript | Self::Server => "SERVER_ERROR",
             Self::Unsupported => "UNSUPPORTED",
@@ -75,6 +78,7 @@ pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
     key: Option<String>,
+    fences: Option<[u64; 2]>,
 }
 
 /// The result of everything that can fail in this crate.
@@ -83,7 +87,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of a kind with a text for people.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), key: None }
+        Self { kind, message: message.into(), key: None, fences: None }
     }
 
     /// A caught panic, with whatever text it carried.
@@ -104,6 +108,12 @@ impl Error {
         self
     }
 
+    /// Names the fence of a write that was refused, and the one that refused it.
+    pub fn with_fences(mut self, own: u64, current: u64) -> Self {
+        self.fences = Some([own, current]);
+        self
+    }
+
     /// The kind, from which code and retryability follow.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -117,6 +127,11 @@ impl Error {
     /// The Redis key that the operation was about, if one is to blame.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref()
+    }
+
+    /// The fence of a write that was refused, and the one that refused it.
+    pub fn fences(&self) -> Option<[u64; 2]> {
+        self.fences
     }
 }
 

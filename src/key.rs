@@ -26,17 +26,36 @@ pub fn check_prefix(what: &str, prefix: &str) -> Result<()> {
     if prefix.is_empty() { Ok(()) } else { check_name(what, prefix) }
 }
 
+/// Where the highest fence seen for a record is: `{connection prefix}ferroflow:fence:{rest of the record's key}`.
+/// `outer` is how much of that key is the connection's prefix.
+///
+/// It is in the record's slot of a cluster: the same hash tag decides for both, and a key without one is made the tag.
+/// Only a key that is odd enough has none in its slot: `}` without a tag (`a}b`), or `{` left open by the prefix.
+fn fence(record: &str, outer: usize) -> String {
+    let (prefix, rest) = record.split_at(outer);
+    if record.contains('}') {
+        return format!("{prefix}ferroflow:fence:{rest}");
+    }
+    format!("{prefix}ferroflow:fence:{{{record}}}")
+}
+
 /// Keys of the workflow state service: `{prefix}:run:{runId}` and so on (contract of @pikku-workflows/redis).
 #[derive(Debug, Clone)]
 pub struct WorkflowKeys {
     prefix: String,
+    outer: usize,
 }
 
 impl WorkflowKeys {
     /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the service's own, `workflows` by default.
     pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
         check_name("keyPrefix", prefix)?;
-        Ok(Self { prefix: format!("{connection_prefix}{prefix}") })
+        Ok(Self { prefix: format!("{connection_prefix}{prefix}"), outer: connection_prefix.len() })
+    }
+
+    /// The string that holds the highest fence seen for the record at this key.
+    pub fn fence(&self, record: &str) -> String {
+        fence(record, self.outer)
     }
 
     /// The hash of a run.
@@ -119,6 +138,7 @@ const OWN: &str = "ferroflow:";
 #[derive(Debug, Clone)]
 pub struct SagaKeys {
     prefix: String,
+    outer: usize,
 }
 
 /// A correlation id that starts like this would name another saga's index.
@@ -128,7 +148,12 @@ impl SagaKeys {
     /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the store's own, `saga-bus:` by default.
     pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
         check_prefix("keyPrefix", prefix)?;
-        Ok(Self { prefix: format!("{connection_prefix}{prefix}") })
+        Ok(Self { prefix: format!("{connection_prefix}{prefix}"), outer: connection_prefix.len() })
+    }
+
+    /// The string that holds the highest fence seen for the record at this key.
+    pub fn fence(&self, record: &str) -> String {
+        fence(record, self.outer)
     }
 
     /// The string that holds the state as JSON.
@@ -156,6 +181,7 @@ impl SagaKeys {
 #[derive(Debug, Clone)]
 pub struct CacheKeys {
     prefix: String,
+    outer: usize,
 }
 
 impl CacheKeys {
@@ -163,7 +189,12 @@ impl CacheKeys {
     /// be empty: clearing the cache would clear the database.
     pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
         check_name("keyPrefix", prefix)?;
-        Ok(Self { prefix: format!("{connection_prefix}{prefix}") })
+        Ok(Self { prefix: format!("{connection_prefix}{prefix}"), outer: connection_prefix.len() })
+    }
+
+    /// The string that holds the highest fence seen for the record at this key.
+    pub fn fence(&self, record: &str) -> String {
+        fence(record, self.outer)
     }
 
     /// The string that holds the document.
@@ -195,16 +226,22 @@ fn pattern_of_start(start: &str) -> String {
 #[derive(Debug, Clone)]
 pub struct JournalKeys {
     prefix: String,
+    outer: usize,
 }
 
 /// The length of a UUID in text, which is what run ids are.
-const UUID_LENGTH: usize = 36;
+pub const UUID_LENGTH: usize = 36;
 
 impl JournalKeys {
     /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the service's own, `workflows` by default.
     pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
         check_name("keyPrefix", prefix)?;
-        Ok(Self { prefix: format!("{connection_prefix}{prefix}") })
+        Ok(Self { prefix: format!("{connection_prefix}{prefix}"), outer: connection_prefix.len() })
+    }
+
+    /// The string that holds the highest fence seen for the record at this key.
+    pub fn fence(&self, record: &str) -> String {
+        fence(record, self.outer)
     }
 
     /// What all keys start with, for scripts that build further ones.
@@ -377,5 +414,19 @@ mod tests {
         let keys = SagaKeys::new("", "p:").unwrap();
         assert!(keys.state("S", "idx:id:x").is_err());
         assert!(keys.state("S", "idx:x").is_ok());
+    }
+
+    #[test]
+    fn a_fence_is_in_the_slot_of_its_record() {
+        let tag = |key: &str| Some(key.split_once('{')?.1.split_once('}')?.0.to_owned());
+        for (outer, prefix) in
+            [("", "p:"), ("app:", "p:"), ("{app}:", "p:"), ("app:", "{p}:"), ("app:", "{p:")]
+        {
+            let keys = CacheKeys::new(outer, prefix).unwrap();
+            let record = keys.document("e").unwrap();
+            let fence = keys.fence(&record);
+            assert!(fence.starts_with(&format!("{outer}ferroflow:fence:")), "{fence}");
+            assert_eq!(tag(&fence), Some(tag(&record).unwrap_or(record)), "{fence}");
+        }
     }
 }

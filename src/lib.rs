@@ -4,6 +4,7 @@
 //!
 //! - [`error`]: the one error type; its kind decides the code that JavaScript sees.
 //! - [`key`]: every key format, and the check of every name that becomes part of a key.
+//! - [`fence`]: the number of a lock's acquisition, and what it refuses.
 //! - [`script`]: Lua scripts and how they are called.
 //! - [`time`]: checked milliseconds and a clock that counts suspend.
 //! - [`runtime`]: the I/O thread and the way of a call from JavaScript to it and back.
@@ -19,6 +20,7 @@ pub mod binding;
 pub mod cache;
 pub mod connection;
 pub mod error;
+pub mod fence;
 pub mod key;
 pub mod lock;
 pub mod memory;

@@ -22,6 +22,7 @@ export type ErrorCode =
   | 'LOCK_REENTRANT'
   | 'LOCK_NOT_REPLICATED'
   | 'ABORTED'
+  | 'STALE_FENCE'
   | 'RUN_NOT_FOUND'
   | 'INVALID_TRANSITION'
   | 'STEP_NOT_FOUND'
@@ -41,6 +42,11 @@ export interface ErrorDetails {
   key?: string
   /** The error behind this one. */
   cause?: unknown
+}
+
+interface FenceDetails {
+  fence?: number
+  currentFence?: number
 }
 
 /** Base class of all errors of ferroflow. */
@@ -134,7 +140,7 @@ export interface LockHolder {
 }
 
 /** What an error about a lock carries besides. */
-export interface LockErrorDetails extends ErrorDetails {
+export interface LockErrorDetails extends ErrorDetails, FenceDetails {
   holder?: LockHolder | undefined
   attempts?: number
   ttlMs?: number
@@ -144,7 +150,8 @@ export interface LockErrorDetails extends ErrorDetails {
  * Somebody else holds the lock (`LOCK_HELD`), or held it for all the time that was to be waited (`LOCK_TIMEOUT`). The
  * lock was lost while it was needed (`LOCK_LOST`), or had expired before (`LOCK_EXPIRED`). The same asynchronous chain
  * holds it already (`LOCK_REENTRANT`). Too few replicas know of it (`LOCK_NOT_REPLICATED`). The waiting was given up
- * (`ABORTED`; the signal's reason is the `cause`).
+ * (`ABORTED`; the signal's reason is the `cause`). A later holder of it has written already, so that nothing was
+ * written (`STALE_FENCE`).
  */
 export class LockError extends FerroflowError {
   /** Who holds the lock, if that is known. */
@@ -153,13 +160,19 @@ export class LockError extends FerroflowError {
   declare readonly attempts?: number
   /** The time to live that was asked for, in milliseconds. */
   declare readonly ttlMs?: number
+  /** Of `STALE_FENCE`: the fence of the write that was refused. */
+  declare readonly fence?: number
+  /** Of `STALE_FENCE`: the higher fence under which the record was written. */
+  declare readonly currentFence?: number
 
   constructor(code: ErrorCode, message: string, details: LockErrorDetails = {}) {
     super(code, message, details)
-    const { holder, attempts, ttlMs } = details
+    const { holder, attempts, ttlMs, fence, currentFence } = details
     if (holder !== undefined) this.holder = holder
     if (attempts !== undefined) this.attempts = attempts
     if (ttlMs !== undefined) this.ttlMs = ttlMs
+    if (fence !== undefined) this.fence = fence
+    if (currentFence !== undefined) this.currentFence = currentFence
   }
 
   static {
@@ -232,7 +245,11 @@ export class ConcurrencyError extends FerroflowError {
   }
 }
 
-type ErrorClass = new (code: ErrorCode, message: string, details?: ErrorDetails) => FerroflowError
+type ErrorClass = new (
+  code: ErrorCode,
+  message: string,
+  details?: ErrorDetails & FenceDetails,
+) => FerroflowError
 
 /** The class of each code that the native core uses. */
 const NATIVE_CLASSES: Partial<Record<ErrorCode, ErrorClass>> = {
@@ -250,9 +267,10 @@ const NATIVE_CLASSES: Partial<Record<ErrorCode, ErrorClass>> = {
   SERVER_ERROR: ServerError,
   UNSUPPORTED: ServerError,
   CORRUPT_ENTRY: CorruptEntryError,
+  STALE_FENCE: LockError,
 }
 
-interface NativeError {
+interface NativeError extends FenceDetails {
   code: ErrorCode
   message: string
   retryable: boolean
@@ -267,7 +285,7 @@ interface NativeError {
 export function fromNative(error: unknown): unknown {
   // By shape: in a context of its own (Jest, vm) a program's `Error` is not that of the addon.
   if (typeof error !== 'object' || error === null || !('retryable' in error)) return error
-  const { code, message, retryable, key } = error as NativeError
+  const { code, message, retryable, key, fence, currentFence } = error as NativeError
   const Class = NATIVE_CLASSES[code] ?? FerroflowError
-  return new Class(code, message, { retryable, key })
+  return new Class(code, message, { retryable, key, fence, currentFence })
 }

@@ -31,6 +31,7 @@ export {
   type LockErrorDetails,
   type LockHolder,
 } from './errors.js'
+export type { FenceOptions } from './fence.js'
 export type { LockContext } from './lock/hold.js'
 export type { ListedLock, LockInspection, LockPage } from './lock/info.js'
 export type { HoldOptions, LockOptions, WaitOptions } from './lock/options.js'

@@ -47,8 +47,9 @@ impl NativeCache {
         json: String,
         updated_at: Option<f64>,
         ttl: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, CacheStore::under);
         answer(env, async move {
             let ttl = Millis::positive("ttl", ttl)?;
             store?.set(Document { id, json: json.into_bytes(), updated_at, ttl }).await.map(Output::Bool)
@@ -57,8 +58,13 @@ impl NativeCache {
 
     /// Forgets documents.
     #[napi(ts_return_type = "Promise<void>")]
-    pub fn delete_many<'env>(&self, env: &'env Env, ids: Vec<String>) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+    pub fn delete_many<'env>(
+        &self,
+        env: &'env Env,
+        ids: Vec<String>,
+        fence: Option<f64>,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.held.under(fence, CacheStore::under);
         answer(env, async move { store?.delete_many(&ids).await.map(done) })
     }
 

@@ -12,6 +12,7 @@ use crate::connection::config::Config;
 use crate::connection::status::Status;
 use crate::connection::{Backend, Connection};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fence::Fence;
 
 /// A store together with the handle that it was opened on.
 pub(crate) struct Held<S: ?Sized> {
@@ -35,6 +36,17 @@ impl<S: ?Sized> Held<S> {
     pub(crate) fn get(&self) -> Result<Arc<S>> {
         self.handle.backend()?;
         Ok(Arc::clone(&self.store))
+    }
+
+    /// The store under a fence, if there is one.
+    pub(crate) fn under(
+        &self,
+        fence: Option<f64>,
+        under: impl FnOnce(&S, Fence) -> Arc<S>,
+    ) -> Result<Arc<S>> {
+        let store = self.get()?;
+        let Some(fence) = fence else { return Ok(store) };
+        Ok(under(&store, Fence::from_number(fence)?))
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {

@@ -41,6 +41,7 @@ fn count(number: f64) -> u64 {
 }
 
 #[napi]
+#[allow(clippy::too_many_arguments)] // as many as a step has, and the fence
 impl NativeJournal {
     /// The journal whose keys start with `prefix`.
     #[napi(factory)]
@@ -67,8 +68,9 @@ impl NativeJournal {
         workflow: String,
         fields: Vec<String>,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, JournalStore::under);
         answer(env, async move {
             let run = NewRun { id, workflow, fields: bytes(fields), now: timestamp(now)? };
             store?.create_run(run).await.map(done)
@@ -92,8 +94,9 @@ impl NativeJournal {
         output: Option<String>,
         error: Option<String>,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, JournalStore::under);
         answer(env, async move {
             let change = StatusChange {
                 status,
@@ -109,7 +112,6 @@ impl NativeJournal {
 
     /// Stores a step with its first entry of history; `false` if it is there already.
     #[napi(ts_return_type = "Promise<boolean>")]
-    #[allow(clippy::too_many_arguments)] // as many as a step has
     pub fn insert_step<'env>(
         &self,
         env: &'env Env,
@@ -119,8 +121,9 @@ impl NativeJournal {
         fields: Vec<String>,
         entry: String,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, JournalStore::under);
         answer(env, async move {
             let (fields, entry, now) = (bytes(fields), entry.into_bytes(), timestamp(now)?);
             store?.insert_step(NewStep { run_id, name, id, fields, entry, now }).await.map(Output::Bool)
@@ -144,8 +147,9 @@ impl NativeJournal {
         field: Option<String>,
         json: Option<String>,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, JournalStore::under);
         answer(env, async move {
             let payload = field.zip(json.map(String::into_bytes));
             let change = StepChange { status, payload, now: timestamp(now)? };
@@ -166,8 +170,9 @@ impl NativeJournal {
         field: String,
         value: String,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, JournalStore::under);
         answer(env, async move {
             store?.set_step_field(&step_id, &field, &value, timestamp(now)?).await.map(Output::Bool)
         })
@@ -181,8 +186,9 @@ impl NativeJournal {
         step_id: String,
         status: String,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, JournalStore::under);
         answer(env, async move { store?.retry_step(&step_id, &status, timestamp(now)?).await.map(texts) })
     }
 
@@ -195,8 +201,9 @@ impl NativeJournal {
         name: String,
         rpc_name: Option<String>,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, JournalStore::under);
         answer(env, async move {
             Ok(match store?.claim_step(&run_id, &name, rpc_name.as_deref(), timestamp(now)?).await? {
                 Claim::Claimed(fields) => texts(fields),
@@ -258,8 +265,9 @@ impl NativeJournal {
         name: String,
         json: String,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, JournalStore::under);
         answer(env, async move {
             store?.set_run_state(&run_id, &name, json.as_bytes(), timestamp(now)?).await.map(Output::Bool)
         })
@@ -349,8 +357,13 @@ impl NativeJournal {
 
     /// Deletes a run with everything that belongs to it; `false` if there is none.
     #[napi(ts_return_type = "Promise<boolean>")]
-    pub fn delete_run<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+    pub fn delete_run<'env>(
+        &self,
+        env: &'env Env,
+        run_id: String,
+        fence: Option<f64>,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.held.under(fence, JournalStore::under);
         answer(env, async move { store?.delete_run(&run_id).await.map(Output::Bool) })
     }
 

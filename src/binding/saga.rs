@@ -37,6 +37,8 @@ pub struct SagaWrite {
     pub json_if_absent: Option<String>,
     /// Milliseconds; 0 for no expiry.
     pub ttl: f64,
+    /// The number of the lock's acquisition, if the write is to be refused after one with a higher number.
+    pub fence: Option<f64>,
 }
 
 impl TryFrom<SagaWrite> for Write {
@@ -99,7 +101,7 @@ impl NativeSagas {
         ts_return_type = "Promise<['updated' | 'inserted' | 'exists' | 'missing'] | ['conflict', number]>"
     )]
     pub fn write<'env>(&self, env: &'env Env, write: SagaWrite) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(write.fence, SagaStore::under);
         answer(env, async move { store?.write(write.try_into()?).await.map(outcome) })
     }
 
@@ -131,8 +133,14 @@ impl NativeSagas {
 
     /// Deletes a saga, given its id or else its correlation id. Resolves whether there was one.
     #[napi(ts_return_type = "Promise<boolean>")]
-    pub fn delete<'env>(&self, env: &'env Env, saga_name: String, id: String) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+    pub fn delete<'env>(
+        &self,
+        env: &'env Env,
+        saga_name: String,
+        id: String,
+        fence: Option<f64>,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.held.under(fence, SagaStore::under);
         answer(env, async move { store?.delete(&saga_name, &id).await.map(Output::Bool) })
     }
 
@@ -143,8 +151,9 @@ impl NativeSagas {
         env: &'env Env,
         saga_name: String,
         saga_id: String,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, SagaStore::under);
         answer(env, async move { store?.delete_by_id(&saga_name, &saga_id).await.map(Output::Bool) })
     }
 
@@ -155,8 +164,9 @@ impl NativeSagas {
         env: &'env Env,
         saga_name: String,
         correlation_id: String,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, SagaStore::under);
         answer(env, async move {
             store?.delete_by_correlation_id(&saga_name, &correlation_id).await.map(Output::Bool)
         })

@@ -43,8 +43,9 @@ impl NativeWorkflows {
         workflow: String,
         input: String,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, WorkflowStore::under);
         answer(env, async move {
             store?.create_run(&run_id, &workflow, input.as_bytes(), timestamp(now)?).await.map(done)
         })
@@ -69,8 +70,9 @@ impl NativeWorkflows {
         error: Option<String>,
         reopen: bool,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, WorkflowStore::under);
         answer(env, async move {
             let change = StatusChange {
                 status,
@@ -104,8 +106,9 @@ impl NativeWorkflows {
         run_id: String,
         step_name: String,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, WorkflowStore::under);
         answer(env, async move { store?.schedule_step(&run_id, &step_name, timestamp(now)?).await.map(done) })
     }
 
@@ -118,8 +121,9 @@ impl NativeWorkflows {
         step_name: String,
         result: String,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, WorkflowStore::under);
         answer(env, async move {
             store?.complete_step(&run_id, &step_name, result.as_bytes(), timestamp(now)?).await.map(done)
         })
@@ -134,8 +138,9 @@ impl NativeWorkflows {
         step_name: String,
         error: String,
         now: f64,
+        fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
-        let store = self.held.get();
+        let store = self.held.under(fence, WorkflowStore::under);
         answer(env, async move {
             store?.fail_step(&run_id, &step_name, error.as_bytes(), timestamp(now)?).await.map(done)
         })

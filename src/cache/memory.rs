@@ -6,24 +6,44 @@ use async_trait::async_trait;
 
 use super::{CacheStore, Document, updated_at};
 use crate::error::Result;
+use crate::fence::{Fence, Guard, Outcome};
 use crate::key::CacheKeys;
-use crate::memory::Engine;
+use crate::memory::{Database, Engine};
+use crate::time::Millis;
 
 /// A cache in one embedded engine.
+#[derive(Clone)]
 pub struct MemoryCache {
     engine: Arc<Engine>,
     keys: CacheKeys,
+    fence: Option<Fence>,
 }
 
 impl MemoryCache {
     /// A cache with these keys.
     pub fn new(engine: Arc<Engine>, keys: CacheKeys) -> Self {
-        Self { engine, keys }
+        Self { engine, keys, fence: None }
+    }
+
+    /// One write of documents, under the fence if there is one.
+    fn write<T: Outcome>(
+        &self,
+        documents: &[String],
+        ttl: Option<Millis>,
+        write: impl FnOnce(&mut Database) -> Result<T>,
+    ) -> Result<T> {
+        let documents = documents.iter().cloned();
+        let guard = self.fence.map(|fence| fence.guard(documents, |key| self.keys.fence(key), ttl));
+        self.engine.atomically(|db| Guard::around(guard.as_ref(), db, write))
     }
 }
 
 #[async_trait]
 impl CacheStore for MemoryCache {
+    fn under(&self, fence: Fence) -> Arc<dyn CacheStore> {
+        Arc::new(Self { fence: Some(fence), ..self.clone() })
+    }
+
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
         self.engine.atomically(|db| {
             // As with MGET, an entry of another type is no value.
@@ -38,7 +58,7 @@ impl CacheStore for MemoryCache {
 
     async fn set(&self, document: Document) -> Result<bool> {
         let key = self.keys.document(&document.id)?;
-        self.engine.atomically(|db| {
+        self.write(std::slice::from_ref(&key), Some(document.ttl), |db| {
             if let Some(new) = document.updated_at
                 && db.get(&key)?.and_then(updated_at).is_some_and(|stored| stored > new)
             {
@@ -50,9 +70,10 @@ impl CacheStore for MemoryCache {
     }
 
     async fn delete_many(&self, ids: &[String]) -> Result<()> {
-        self.engine.atomically(|db| {
-            for id in ids {
-                db.delete(self.keys.document(id)?);
+        let documents = ids.iter().map(|id| self.keys.document(id)).collect::<Result<Vec<_>>>()?;
+        self.write(&documents, None, |db| {
+            for document in &documents {
+                db.delete(document);
             }
             Ok(())
         })

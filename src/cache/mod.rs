@@ -10,6 +10,7 @@ pub mod redis;
 
 use crate::connection::Backend;
 use crate::error::Result;
+use crate::fence::Fence;
 use crate::key::CacheKeys;
 use crate::time::Millis;
 
@@ -29,13 +30,17 @@ pub struct Document {
 /// A cache in one backend.
 #[async_trait]
 pub trait CacheStore: Send + Sync {
+    /// The same cache, written under a fence: one lower than what a document was last written under is `StaleFence`.
+    /// `clear` asks for none: it is about documents of many locks.
+    fn under(&self, fence: Fence) -> Arc<dyn CacheStore>;
+
     /// The documents of these ids, in this order.
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<Vec<u8>>>>;
 
     /// Caches a document. `false` if a newer one is there, which stays.
     async fn set(&self, document: Document) -> Result<bool>;
 
-    /// Forgets documents.
+    /// Forgets documents. Under a fence all or none, and what is not there is refused to earlier holders all the same.
     async fn delete_many(&self, ids: &[String]) -> Result<()>;
 
     /// Forgets everything under this cache's prefix, and nothing else.

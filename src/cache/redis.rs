@@ -9,24 +9,33 @@ use crate::connection::command::Command;
 use crate::connection::reply::Reply;
 use crate::connection::single::Client;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fence::{Fence, Guard};
 use crate::key::CacheKeys;
 use crate::script::{OnLostReply, Script};
+use crate::time::Millis;
 
 static SET_DOCUMENT: Script = Script::new(include_str!("lua/set_document.lua"));
+static DELETE_DOCUMENTS: Script = Script::new(include_str!("lua/delete_documents.lua"));
 
 /// How many keys a step of [`CacheStore::clear`] asks for.
 const CLEAR_STEP: u64 = 1000;
 
 /// A cache on one server.
+#[derive(Clone)]
 pub struct RedisCache {
     client: Arc<Client>,
     keys: CacheKeys,
+    fence: Option<Fence>,
 }
 
 impl RedisCache {
     /// A cache with these keys.
     pub fn new(client: Arc<Client>, keys: CacheKeys) -> Self {
-        Self { client, keys }
+        Self { client, keys, fence: None }
+    }
+
+    fn guard(&self, documents: &[String], ttl: Option<Millis>) -> Option<Guard> {
+        self.fence.map(|fence| fence.guard(documents.iter().cloned(), |key| self.keys.fence(key), ttl))
     }
 
     fn with_keys(&self, name: &str, ids: &[String]) -> Result<Command> {
@@ -36,6 +45,10 @@ impl RedisCache {
 
 #[async_trait]
 impl CacheStore for RedisCache {
+    fn under(&self, fence: Fence) -> Arc<dyn CacheStore> {
+        Arc::new(Self { fence: Some(fence), ..self.clone() })
+    }
+
     async fn get_many(&self, ids: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -47,11 +60,12 @@ impl CacheStore for RedisCache {
 
     async fn set(&self, document: Document) -> Result<bool> {
         let key = self.keys.document(&document.id)?;
+        let guard = self.guard(std::slice::from_ref(&key), Some(document.ttl));
         let ttl = document.ttl.get().to_string();
         let updated_at = document.updated_at.map(|time| time.to_string()).unwrap_or_default();
         let arguments = [&document.json, ttl.as_bytes(), updated_at.as_bytes()];
         let stored = SET_DOCUMENT
-            .run(self.client.call(), OnLostReply::Repeat, &[&key], &arguments)
+            .run_under(guard.as_ref(), self.client.call(), OnLostReply::Repeat, &[&key], &arguments)
             .await
             .and_then(Reply::into_int)
             .map_err(|error| error.about(&key))?;
@@ -61,6 +75,13 @@ impl CacheStore for RedisCache {
     async fn delete_many(&self, ids: &[String]) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
+        }
+        if self.fence.is_some() {
+            let documents = ids.iter().map(|id| self.keys.document(id)).collect::<Result<Vec<_>>>()?;
+            let keys: Vec<_> = documents.iter().map(String::as_str).collect();
+            let (guard, call) = (self.guard(&documents, None), self.client.call());
+            let deleted = DELETE_DOCUMENTS.run_under(guard.as_ref(), call, OnLostReply::Repeat, &keys, &[]);
+            return deleted.await.map(drop);
         }
         let command = self.with_keys("DEL", ids)?.repeatable();
         self.client.call().command(command).await.map(drop)

@@ -1,7 +1,7 @@
 //! The locks of one owner: what it holds, who waits for what, and how all that ends.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ use crate::time::{Millis, since_boot};
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait between two attempts to withdraw a claim.
 const WITHDRAW_RETRY: Duration = Duration::from_millis(500);
+/// So many locks are remembered without a look at whether their time is over.
+const FORGET_AT: usize = 1024;
 
 /// The locks of one owner, in one store.
 pub struct Locks {
@@ -36,6 +38,8 @@ pub struct Locks {
     held: Mutex<HashMap<String, Held>>,
     /// The highest fence known here.
     floor: AtomicU64,
+    /// How many locks must be known before those whose time is over are looked for.
+    forget_at: AtomicUsize,
     closing: watch::Sender<bool>,
     /// What time it is, on the clock that counts suspend.
     pub(super) now: fn() -> Moment,
@@ -56,6 +60,13 @@ enum Keeper {
     Until(Moment),
     /// A task that renews it, and hears us here.
     Task(mpsc::WeakUnboundedSender<Ask>),
+}
+
+impl Held {
+    /// Nobody keeps it, and its time is over.
+    fn is_over(&self, now: Moment) -> bool {
+        matches!(self.keeper, Keeper::Until(moment) if moment <= now)
+    }
 }
 
 fn boot_millis() -> Moment {
@@ -83,6 +94,7 @@ impl Locks {
             listed,
             held: Mutex::default(),
             floor: AtomicU64::new(0),
+            forget_at: AtomicUsize::new(FORGET_AT),
             closing: watch::Sender::new(false),
             now,
         })
@@ -120,7 +132,14 @@ impl Locks {
     fn remember_with(self: &Arc<Self>, token: &str, key: &str, fence: u64, keeper: Keeper) {
         self.floor.fetch_max(fence, Ordering::Relaxed);
         let held = Held { key: key.to_owned(), fence, since: (self.now)(), listed: false, keeper };
-        self.held().insert(token.to_owned(), held);
+        let mut all = self.held();
+        // Tokens that were never released are forgotten now and then; those that the list has, when it is kept.
+        if all.len() >= self.forget_at.load(Ordering::Relaxed) {
+            all.retain(|_, held| held.listed || !held.is_over((self.now)()));
+            self.forget_at.store(2 * all.len().max(FORGET_AT), Ordering::Relaxed);
+        }
+        all.insert(token.to_owned(), held);
+        drop(all);
         if self.listed {
             self.index.changed(self);
         }
@@ -138,7 +157,7 @@ impl Locks {
     pub(super) fn forget_expired(held: &mut HashMap<String, Held>, now: Moment) -> Vec<(String, u64)> {
         let mut listed = Vec::new();
         held.retain(|_, held| {
-            let over = matches!(held.keeper, Keeper::Until(moment) if moment <= now);
+            let over = held.is_over(now);
             if over && held.listed {
                 listed.push((std::mem::take(&mut held.key), held.fence));
             }

@@ -36,7 +36,6 @@ impl RedisLocks {
     pub fn new(client: Arc<Client>, keys: LockKeys) -> Self {
         Self { client, keys }
     }
-
 }
 
 async fn run_release(
@@ -73,7 +72,8 @@ impl LockStore for RedisLocks {
         let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
         let (ttl, floor) = (claim.ttl.get().to_string(), claim.floor.to_string());
         let (now, lease) = (unix_micros().to_string(), QUEUE_LEASE.get().to_string());
-        let arguments = [claim.id.as_bytes(), ttl.as_bytes(), floor.as_bytes(), now.as_bytes(), lease.as_bytes()];
+        let arguments =
+            [claim.id.as_bytes(), ttl.as_bytes(), floor.as_bytes(), now.as_bytes(), lease.as_bytes()];
         let (keys, arguments) =
             if claim.fair { (&keys[..], &arguments[..]) } else { (&keys[..3], &arguments[..4]) };
         let granted = match claim.replicas {

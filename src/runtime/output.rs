@@ -131,8 +131,8 @@ unsafe fn list_to_js(env: sys::napi_env, items: Vec<Output>) -> Result<sys::napi
     Ok(list)
 }
 
-/// Builds the JavaScript `Error` of an error: `code`, `message`, `retryable`, and `key` if known. TypeScript turns
-/// it into the class of its code.
+/// Builds the JavaScript `Error` of an error: `code`, `message`, `retryable`, and if known `key`, `fence` and
+/// `currentFence`. TypeScript turns it into the class of its code.
 ///
 /// # Safety
 ///
@@ -152,6 +152,12 @@ pub unsafe fn error_to_js(env: sys::napi_env, error: &Error) -> Result<sys::napi
             let mut text = ptr::null_mut();
             check(text_to_js(env, key.as_bytes(), &mut text))?;
             check(sys::napi_set_named_property(env, value, c"key".as_ptr(), text))?;
+        }
+        for (name, fence) in [c"fence", c"currentFence"].into_iter().zip(error.fences().into_iter().flatten())
+        {
+            let mut number = ptr::null_mut();
+            check(sys::napi_create_double(env, fence as f64, &mut number))?;
+            check(sys::napi_set_named_property(env, value, name.as_ptr(), number))?;
         }
     }
     Ok(value)

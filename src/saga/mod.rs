@@ -20,6 +20,7 @@ pub mod redis;
 
 use crate::connection::Backend;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fence::{Fence, Outcome};
 use crate::key::SagaKeys;
 use crate::time::Millis;
 
@@ -71,9 +72,18 @@ pub enum Written {
     },
 }
 
+impl Outcome for Written {
+    fn mistaken(&self) -> bool {
+        matches!(self, Self::Exists | Self::Missing)
+    }
+}
+
 /// Sagas in one backend.
 #[async_trait]
 pub trait SagaStore: Send + Sync {
+    /// The same sagas, written under a fence: one lower than what a saga was last written under is `StaleFence`.
+    fn under(&self, fence: Fence) -> Arc<dyn SagaStore>;
+
     /// Proves that the backend answers.
     async fn ping(&self) -> Result<()>;
 
@@ -179,13 +189,14 @@ impl<'json> Envelope<'json> {
 
 /// Correlation ids by index key, so that an update by saga id needs no look-up first, and works where the index was
 /// evicted. Hints: whoever uses one verifies it.
-struct CorrelationIds(Mutex<LruCache<String, String>>);
+#[derive(Clone)]
+struct CorrelationIds(Arc<Mutex<LruCache<String, String>>>);
 
 const REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 
 impl CorrelationIds {
     fn new() -> Self {
-        Self(Mutex::new(LruCache::new(REMEMBERED)))
+        Self(Arc::new(Mutex::new(LruCache::new(REMEMBERED))))
     }
 
     fn known(&self) -> MutexGuard<'_, LruCache<String, String>> {

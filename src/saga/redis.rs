@@ -11,8 +11,10 @@ use crate::connection::command::Command;
 use crate::connection::reply::Reply;
 use crate::connection::single::{Call, Client};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fence::{Fence, Guard};
 use crate::key::SagaKeys;
 use crate::script::{OnLostReply, Script};
+use crate::time::Millis;
 
 static WRITE: Script = Script::new(include_str!("lua/write_saga.lua"));
 static REPLACE: Script = Script::new(include_str!("lua/replace_saga.lua"));
@@ -21,16 +23,22 @@ static REPLACE: Script = Script::new(include_str!("lua/replace_saga.lua"));
 const DELETE_ATTEMPTS: usize = 16;
 
 /// Sagas on one server.
+#[derive(Clone)]
 pub struct RedisSagas {
     client: Arc<Client>,
     keys: SagaKeys,
     correlation_ids: CorrelationIds,
+    fence: Option<Fence>,
 }
 
 impl RedisSagas {
     /// Sagas with these keys.
     pub fn new(client: Arc<Client>, keys: SagaKeys) -> Self {
-        Self { client, keys, correlation_ids: CorrelationIds::new() }
+        Self { client, keys, correlation_ids: CorrelationIds::new(), fence: None }
+    }
+
+    fn guard(&self, state: &str, ttl: Option<Millis>) -> Option<Guard> {
+        self.fence.map(|fence| fence.guard([state.to_owned()], |state| self.keys.fence(state), ttl))
     }
 
     async fn get(&self, call: Call<'_>, key: &str) -> Result<Option<Vec<u8>>> {
@@ -74,12 +82,14 @@ impl RedisSagas {
             b"0",
             outdated.as_bytes(),
         ];
-        let first = WRITE.run(call, OnLostReply::Report, &keys, &arguments).await;
+        let guard = self.guard(&state, write.ttl);
+        let guard = guard.as_ref();
+        let first = WRITE.run_under(guard, call, OnLostReply::Report, &keys, &arguments).await;
         let reply = match first {
             // Told that it may have happened already, the script can tell our write from another's.
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
                 arguments[7] = b"1";
-                WRITE.run(call, OnLostReply::Repeat, &keys, &arguments).await.map_err(|_| error)
+                WRITE.run_under(guard, call, OnLostReply::Repeat, &keys, &arguments).await.map_err(|_| error)
             }
             outcome => outcome,
         };
@@ -122,13 +132,14 @@ impl RedisSagas {
         stored: &[u8],
         correlation_id: &str,
         json: &[u8],
-        ttl: Option<crate::time::Millis>,
+        ttl: Option<Millis>,
     ) -> Result<bool> {
         let digest = sha1_smol::Sha1::from(stored).digest().to_string();
+        let guard = self.guard(keys[0], ttl);
         let ttl = ttl.map_or(0, |ttl| ttl.get()).to_string();
         let arguments = [digest.as_bytes(), correlation_id.as_bytes(), json, ttl.as_bytes()];
         REPLACE
-            .run(call, OnLostReply::Report, &keys, &arguments)
+            .run_under(guard.as_ref(), call, OnLostReply::Report, &keys, &arguments)
             .await
             .and_then(Reply::into_int)
             .map(|replaced| replaced == 1)
@@ -185,6 +196,10 @@ impl RedisSagas {
 
 #[async_trait]
 impl SagaStore for RedisSagas {
+    fn under(&self, fence: Fence) -> Arc<dyn SagaStore> {
+        Arc::new(Self { fence: Some(fence), ..self.clone() })
+    }
+
     async fn ping(&self) -> Result<()> {
         self.client.ping().await
     }

@@ -6,19 +6,29 @@ use async_trait::async_trait;
 
 use super::{DONE_STEP_STATUSES, FINAL_RUN_STATUSES, Fields, StatusChange, Transition, WorkflowStore};
 use crate::error::Result;
+use crate::fence::{Fence, Guard, Outcome};
 use crate::key::WorkflowKeys;
-use crate::memory::{Engine, Hash};
+use crate::memory::{Database, Engine, Hash};
 
 /// Runs and steps in one embedded engine.
+#[derive(Clone)]
 pub struct MemoryWorkflows {
     engine: Arc<Engine>,
     keys: WorkflowKeys,
+    fence: Option<Fence>,
 }
 
 impl MemoryWorkflows {
     /// Runs and steps with these keys.
     pub fn new(engine: Arc<Engine>, keys: WorkflowKeys) -> Self {
-        Self { engine, keys }
+        Self { engine, keys, fence: None }
+    }
+
+    /// One write of a run, under the fence if there is one.
+    fn write<T: Outcome>(&self, run_id: &str, write: impl FnOnce(&mut Database) -> Result<T>) -> Result<T> {
+        let run = self.keys.run(run_id)?;
+        let guard = self.fence.map(|fence| fence.guard([run], |run| self.keys.fence(run), None));
+        self.engine.atomically(|db| Guard::around(guard.as_ref(), db, write))
     }
 
     fn fields(&self, key: &str) -> Result<Fields> {
@@ -30,28 +40,41 @@ impl MemoryWorkflows {
     }
 
     /// Moves a step that is not done. `apply` gets its status and says whether it moved the step.
-    fn advance(&self, key: &str, now: u64, apply: impl FnOnce(&[u8], &mut Hash) -> bool) -> Result<()> {
-        self.engine.atomically(|db| {
-            let hash = db.hash_mut(key)?;
+    fn advance(
+        &self,
+        run_id: &str,
+        step_name: &str,
+        now: u64,
+        apply: impl FnOnce(&[u8], &mut Hash) -> bool,
+    ) -> Result<()> {
+        let key = self.keys.step(run_id, step_name)?;
+        let moved = self.write(run_id, |db| {
+            let hash = db.hash_mut(&key)?;
             let status = hash.get("status").unwrap_or_default().to_vec();
             let done = DONE_STEP_STATUSES.iter().any(|done| done.as_bytes() == status);
-            if !done && apply(&status, hash) {
+            let moved = !done && apply(&status, hash);
+            if moved {
                 hash.set("updatedAt", now.to_string());
             }
-            Ok(())
-        })
+            Ok(moved)
+        });
+        moved.map(drop)
     }
 }
 
 #[async_trait]
 impl WorkflowStore for MemoryWorkflows {
+    fn under(&self, fence: Fence) -> Arc<dyn WorkflowStore> {
+        Arc::new(Self { fence: Some(fence), ..self.clone() })
+    }
+
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
 
     async fn create_run(&self, run_id: &str, workflow: &str, input: &[u8], now: u64) -> Result<()> {
         let key = self.keys.run(run_id)?;
-        self.engine.atomically(|db| {
+        self.write(run_id, |db| {
             let hash = db.hash_mut(&key)?;
             hash.set("id", run_id);
             hash.set("workflow", workflow);
@@ -69,7 +92,7 @@ impl WorkflowStore for MemoryWorkflows {
 
     async fn update_run_status(&self, run_id: &str, change: StatusChange) -> Result<Transition> {
         let key = self.keys.run(run_id)?;
-        self.engine.atomically(|db| {
+        self.write(run_id, |db| {
             if !db.hash(&key)?.is_some_and(|hash| hash.contains("id")) {
                 return Ok(Transition::Missing);
             }
@@ -102,7 +125,7 @@ impl WorkflowStore for MemoryWorkflows {
     }
 
     async fn schedule_step(&self, run_id: &str, step_name: &str, now: u64) -> Result<()> {
-        self.advance(&self.keys.step(run_id, step_name)?, now, |status, hash| {
+        self.advance(run_id, step_name, now, |status, hash| {
             let moves = status != b"scheduled" && status != b"running";
             if moves {
                 hash.set("status", "scheduled");
@@ -112,7 +135,7 @@ impl WorkflowStore for MemoryWorkflows {
     }
 
     async fn complete_step(&self, run_id: &str, step_name: &str, result: &[u8], now: u64) -> Result<()> {
-        self.advance(&self.keys.step(run_id, step_name)?, now, |_, hash| {
+        self.advance(run_id, step_name, now, |_, hash| {
             hash.set("status", "done");
             hash.set("result", result);
             hash.remove("error");
@@ -121,7 +144,7 @@ impl WorkflowStore for MemoryWorkflows {
     }
 
     async fn fail_step(&self, run_id: &str, step_name: &str, error: &[u8], now: u64) -> Result<()> {
-        self.advance(&self.keys.step(run_id, step_name)?, now, |_, hash| {
+        self.advance(run_id, step_name, now, |_, hash| {
             hash.set("status", "error");
             hash.set("error", error);
             hash.remove("result");

@@ -11,6 +11,7 @@ pub mod redis;
 
 use crate::connection::Backend;
 use crate::error::Result;
+use crate::fence::{Fence, Outcome};
 use crate::key::WorkflowKeys;
 
 /// A change of a run's status.
@@ -50,6 +51,8 @@ impl Transition {
     }
 }
 
+impl Outcome for Transition {}
+
 /// Statuses that a run does not leave by itself. A failed run may: its queue tries again.
 pub const FINAL_RUN_STATUSES: [&str; 2] = ["completed", "cancelled"];
 /// Statuses of a step that is done, in the vocabulary of either generation.
@@ -58,9 +61,15 @@ pub const DONE_STEP_STATUSES: [&str; 2] = ["done", "succeeded"];
 /// Fields of a stored hash with their values, alternating; empty if there is none.
 pub type Fields = Vec<Vec<u8>>;
 
+impl Outcome for Fields {}
+
 /// Runs and steps in one backend.
 #[async_trait]
 pub trait WorkflowStore: Send + Sync {
+    /// The same runs, written under a fence: one lower than what a run or one of its steps was last written under is
+    /// `StaleFence`.
+    fn under(&self, fence: Fence) -> Arc<dyn WorkflowStore>;
+
     /// Proves that the backend answers.
     async fn ping(&self) -> Result<()>;
 

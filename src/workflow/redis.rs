@@ -9,22 +9,31 @@ use crate::connection::command::Command;
 use crate::connection::reply::Reply;
 use crate::connection::single::{Call, Client};
 use crate::error::{ErrorKind, Result};
+use crate::fence::{Fence, Guard};
 use crate::key::WorkflowKeys;
 use crate::script::{OnLostReply, Script};
 
+static CREATE_RUN: Script = Script::new(include_str!("lua/create_run.lua"));
 static UPDATE_RUN_STATUS: Script = Script::new(include_str!("lua/update_run_status.lua"));
 static ADVANCE_STEP: Script = Script::new(include_str!("lua/advance_step.lua"));
 
 /// Runs and steps on one server.
+#[derive(Clone)]
 pub struct RedisWorkflows {
     client: Arc<Client>,
     keys: WorkflowKeys,
+    fence: Option<Fence>,
 }
 
 impl RedisWorkflows {
     /// Runs and steps with these keys.
     pub fn new(client: Arc<Client>, keys: WorkflowKeys) -> Self {
-        Self { client, keys }
+        Self { client, keys, fence: None }
+    }
+
+    fn guard(&self, run_id: &str) -> Result<Option<Guard>> {
+        let Some(fence) = self.fence else { return Ok(None) };
+        Ok(Some(fence.guard([self.keys.run(run_id)?], |run| self.keys.fence(run), None)))
     }
 
     async fn fields(&self, key: &str) -> Result<Fields> {
@@ -41,24 +50,29 @@ impl RedisWorkflows {
     async fn advance(
         &self,
         call: Call<'_>,
-        key: &str,
+        [run_id, step_name]: [&str; 2],
         status: &str,
         now: u64,
         further: &[&[u8]],
         on_lost_reply: OnLostReply,
     ) -> Result<()> {
+        let (key, guard) = (self.keys.step(run_id, step_name)?, self.guard(run_id)?);
         let now = now.to_string();
         let arguments = [&[status.as_bytes(), now.as_bytes()], further].concat();
         ADVANCE_STEP
-            .run(call, on_lost_reply, &[key], &arguments)
+            .run_under(guard.as_ref(), call, on_lost_reply, &[&key], &arguments)
             .await
             .map(drop)
-            .map_err(|error| error.about(key))
+            .map_err(|error| error.about(&key))
     }
 }
 
 #[async_trait]
 impl WorkflowStore for RedisWorkflows {
+    fn under(&self, fence: Fence) -> Arc<dyn WorkflowStore> {
+        Arc::new(Self { fence: Some(fence), ..self.clone() })
+    }
+
     async fn ping(&self) -> Result<()> {
         self.client.ping().await
     }
@@ -67,22 +81,24 @@ impl WorkflowStore for RedisWorkflows {
         let key = self.keys.run(run_id)?;
         let now = now.to_string();
         // Nobody else knows the id yet, so writing the same fields twice is writing them once.
-        let command = Command::new("HSET")
-            .arg(&key)
-            .arg("id")
-            .arg(run_id)
-            .arg("workflow")
-            .arg(workflow)
-            .arg("status")
-            .arg("running")
-            .arg("input")
-            .arg(input)
-            .arg("createdAt")
-            .arg(&now)
-            .arg("updatedAt")
-            .arg(&now)
-            .repeatable();
-        self.client.call().command(command).await.map(drop).map_err(|error| error.about(&key))
+        let now = now.as_bytes();
+        let fields = [
+            [b"id", run_id.as_bytes()],
+            [b"workflow", workflow.as_bytes()],
+            [b"status", b"running"],
+            [b"input", input],
+            [b"createdAt", now],
+            [b"updatedAt", now],
+        ];
+        let (fields, call) = (fields.as_flattened(), self.client.call());
+        let reply = match self.guard(run_id)? {
+            None => {
+                let command = fields.iter().fold(Command::new("HSET").arg(&key), Command::arg);
+                call.command(command.repeatable()).await
+            }
+            guard => CREATE_RUN.run_under(guard.as_ref(), call, OnLostReply::Repeat, &[&key], fields).await,
+        };
+        reply.map(drop).map_err(|error| error.about(&key))
     }
 
     async fn run(&self, run_id: &str) -> Result<Fields> {
@@ -101,7 +117,13 @@ impl WorkflowStore for RedisWorkflows {
         }
         // Not repeated after a lost reply: a later change by somebody else may lie between the two.
         let reply = UPDATE_RUN_STATUS
-            .run(self.client.call(), OnLostReply::Report, &[&key], &arguments)
+            .run_under(
+                self.guard(run_id)?.as_ref(),
+                self.client.call(),
+                OnLostReply::Report,
+                &[&key],
+                &arguments,
+            )
             .await
             .map_err(|error| error.about(&key))?;
         Ok(match reply {
@@ -116,12 +138,11 @@ impl WorkflowStore for RedisWorkflows {
     }
 
     async fn schedule_step(&self, run_id: &str, step_name: &str, now: u64) -> Result<()> {
-        let key = self.keys.step(run_id, step_name)?;
         let call = self.client.call();
-        match self.advance(call, &key, "scheduled", now, &[b"0"], OnLostReply::Report).await {
+        match self.advance(call, [run_id, step_name], "scheduled", now, &[b"0"], OnLostReply::Report).await {
             // A worker may have run the step since, and failed; the script is told not to overwrite its error.
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => self
-                .advance(call, &key, "scheduled", now, &[b"1"], OnLostReply::Repeat)
+                .advance(call, [run_id, step_name], "scheduled", now, &[b"1"], OnLostReply::Repeat)
                 .await
                 .map_err(|_| error),
             outcome => outcome,
@@ -129,15 +150,15 @@ impl WorkflowStore for RedisWorkflows {
     }
 
     async fn complete_step(&self, run_id: &str, step_name: &str, result: &[u8], now: u64) -> Result<()> {
-        let key = self.keys.step(run_id, step_name)?;
         let further = [b"result", result, b"error"];
-        self.advance(self.client.call(), &key, "done", now, &further, OnLostReply::Repeat).await
+        self.advance(self.client.call(), [run_id, step_name], "done", now, &further, OnLostReply::Repeat)
+            .await
     }
 
     async fn fail_step(&self, run_id: &str, step_name: &str, error: &[u8], now: u64) -> Result<()> {
-        let key = self.keys.step(run_id, step_name)?;
         let further = [b"error", error, b"result"];
         // A new attempt may have been scheduled between two of these, so it is not repeated.
-        self.advance(self.client.call(), &key, "error", now, &further, OnLostReply::Report).await
+        self.advance(self.client.call(), [run_id, step_name], "error", now, &further, OnLostReply::Report)
+            .await
     }
 }

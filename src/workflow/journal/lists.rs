@@ -3,9 +3,43 @@
 use super::indexes::{Section, alternating, today};
 use super::{Fields, RunFilter};
 use crate::error::Result;
+use crate::key::check_name;
 use crate::memory::SortedSet;
 
 impl Section<'_> {
+    /// The steps of a run: name and key of each that is there.
+    pub(super) fn steps_of(&mut self, run_id: &str) -> Result<Vec<(Vec<u8>, String)>> {
+        check_name("the run id", run_id)?;
+        let (start, _) = self.keys.start_and_pattern(&format!("step:{run_id}"));
+        let indexed = self.db.exists(self.keys.of("steps", run_id));
+        let mut names: Vec<Vec<u8>> = match self.db.sorted(self.keys.of("steps", run_id))? {
+            Some(index) => index.iter().map(|(name, _)| name.to_vec()).collect(),
+            None => Vec::new(),
+        };
+        // A run that the original made.
+        if !indexed && self.db.exists(self.keys.of("run", run_id)) {
+            names.extend(
+                self.db.keys().filter_map(|(key, _)| Some(key.strip_prefix(start.as_bytes())?.to_vec())),
+            );
+            names.sort();
+        }
+        let mut steps = Vec::with_capacity(names.len());
+        for name in names {
+            let key = format!("{start}{}", String::from_utf8_lossy(&name));
+            let hash = self.db.hash(&key)?;
+            let is_step = hash.is_some_and(|hash| {
+                let ended = hash.get("status").is_some_and(|status| matches!(status, b"done" | b"error"));
+                // With a colon in it, the key may be of another run's step.
+                (hash.contains("stepId") || ended)
+                    && hash.get("runId").is_none_or(|run| run == run_id.as_bytes())
+            });
+            if is_step {
+                steps.push((name, key));
+            }
+        }
+        Ok(steps)
+    }
+
     /// Whether all runs that there were have been listed once.
     fn is_indexed(&mut self) -> bool {
         self.db.exists(self.keys.runs(&["indexed"])) || self.db.exists(self.keys.runs(&[]))

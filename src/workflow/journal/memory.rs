@@ -7,67 +7,51 @@ use async_trait::async_trait;
 use super::indexes::{Section, alternating, pending_member, set_all};
 use super::{
     Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, StatusChange, Step, StepChange, StepHistory,
-    Transition,
+    Transition, run_of_step,
 };
 use crate::error::Result;
+use crate::fence::{Fence, Guard, Outcome};
 use crate::key::{JournalKeys, check_name};
 use crate::memory::{Database, Engine};
 use crate::workflow::{FINAL_RUN_STATUSES, Fields};
 
 /// The journal in one embedded engine.
+#[derive(Clone)]
 pub struct MemoryJournal {
     engine: Arc<Engine>,
     keys: JournalKeys,
+    fence: Option<Fence>,
 }
 
 impl MemoryJournal {
     /// The journal with these keys.
     pub fn new(engine: Arc<Engine>, keys: JournalKeys) -> Self {
-        Self { engine, keys }
+        Self { engine, keys, fence: None }
     }
 
     fn section<T>(&self, work: impl FnOnce(&mut Section<'_>) -> Result<T>) -> Result<T> {
         self.engine.atomically(|db| work(&mut Section { db, keys: &self.keys }))
     }
 
-    fn fields(&self, key: &str) -> Result<Fields> {
-        self.engine.atomically(|db| Ok(alternating(db.hash(key)?)))
+    /// A section that writes what belongs to a run, under the fence if there is one.
+    fn write<T: Outcome>(&self, run_id: &str, work: impl FnOnce(&mut Section<'_>) -> Result<T>) -> Result<T> {
+        let run = || self.keys.of("run", run_id);
+        let guard = self.fence.map(|fence| fence.guard([run()], |run| self.keys.fence(run), None));
+        let work = |db: &mut Database| work(&mut Section { db, keys: &self.keys });
+        self.engine.atomically(|db| Guard::around(guard.as_ref(), db, work))
     }
 
-    /// The steps of a run: name and key of each that is there.
-    fn steps_of(&self, db: &mut Database, run_id: &str) -> Result<Vec<(Vec<u8>, String)>> {
-        check_name("the run id", run_id)?;
-        let (start, _) = self.keys.start_and_pattern(&format!("step:{run_id}"));
-        let indexed = db.exists(self.keys.of("steps", run_id));
-        let mut names: Vec<Vec<u8>> = match db.sorted(self.keys.of("steps", run_id))? {
-            Some(index) => index.iter().map(|(name, _)| name.to_vec()).collect(),
-            None => Vec::new(),
-        };
-        // A run that the original made.
-        if !indexed && db.exists(self.keys.of("run", run_id)) {
-            names.extend(db.keys().filter_map(|(key, _)| Some(key.strip_prefix(start.as_bytes())?.to_vec())));
-            names.sort();
-        }
-        let mut steps = Vec::with_capacity(names.len());
-        for name in names {
-            let key = format!("{start}{}", String::from_utf8_lossy(&name));
-            let hash = db.hash(&key)?;
-            let is_step = hash.is_some_and(|hash| {
-                let ended = hash.get("status").is_some_and(|status| matches!(status, b"done" | b"error"));
-                // With a colon in it, the key may be of another run's step.
-                (hash.contains("stepId") || ended)
-                    && hash.get("runId").is_none_or(|run| run == run_id.as_bytes())
-            });
-            if is_step {
-                steps.push((name, key));
-            }
-        }
-        Ok(steps)
+    fn fields(&self, key: &str) -> Result<Fields> {
+        self.engine.atomically(|db| Ok(alternating(db.hash(key)?)))
     }
 }
 
 #[async_trait]
 impl JournalStore for MemoryJournal {
+    fn under(&self, fence: Fence) -> Arc<dyn JournalStore> {
+        Arc::new(Self { fence: Some(fence), ..self.clone() })
+    }
+
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
@@ -75,7 +59,7 @@ impl JournalStore for MemoryJournal {
     async fn create_run(&self, run: NewRun) -> Result<()> {
         let key = self.keys.run(&run.id)?;
         check_name("the workflow name", &run.workflow)?;
-        self.section(|section| {
+        self.write(&run.id, |section| {
             set_all(section.db.hash_mut(&key)?, &run.fields);
             section.db.sorted_mut(section.keys.of("steps", &run.id))?.add("", 0.0);
             section.place_run(&run.id, &run.workflow, run.now as f64, None, "running")?;
@@ -89,7 +73,7 @@ impl JournalStore for MemoryJournal {
 
     async fn update_run_status(&self, run_id: &str, change: StatusChange) -> Result<Transition> {
         let key = self.keys.run(run_id)?;
-        self.section(|section| {
+        self.write(run_id, |section| {
             let Some(hash) = section.db.hash(&key)?.filter(|hash| hash.contains("id")) else {
                 return Ok(Transition::Missing);
             };
@@ -113,7 +97,7 @@ impl JournalStore for MemoryJournal {
             section.place_run(run_id, &workflow, created, Some(&old), &change.status)?;
             section.place_idle(run_id, change.now)?;
             if change.status == "running" {
-                for (_, key) in self.steps_of(section.db, run_id)? {
+                for (_, key) in section.steps_of(run_id)? {
                     let since = section.number(&key, "updatedAt")?.unwrap_or(change.now as f64);
                     let status = section.field(&key, "status")?;
                     if let (Some(id), Some(b"pending")) = (section.field(&key, "stepId")?, status.as_deref())
@@ -129,7 +113,7 @@ impl JournalStore for MemoryJournal {
 
     async fn insert_step(&self, step: NewStep) -> Result<bool> {
         let key = self.keys.step(&step.run_id, &step.name)?;
-        self.section(|section| {
+        self.write(&step.run_id, |section| {
             let ended = section
                 .field(&key, "status")?
                 .is_some_and(|status| matches!(&status[..], b"done" | b"error"));
@@ -158,7 +142,7 @@ impl JournalStore for MemoryJournal {
 
     async fn move_step(&self, step_id: &str, change: StepChange) -> Result<Moved> {
         let (key, length) = self.keys.step_of_id(step_id)?;
-        self.section(|section| {
+        self.write(run_of_step(step_id, length, self.fence)?, |section| {
             let step = section.load(&key, length, Some(step_id))?;
             let Some(step) = step.filter(|step| step.id == step_id.as_bytes()) else {
                 return Ok(Moved::Missing);
@@ -179,8 +163,8 @@ impl JournalStore for MemoryJournal {
     }
 
     async fn set_step_field(&self, step_id: &str, field: &str, value: &str, now: u64) -> Result<bool> {
-        let (key, _) = self.keys.step_of_id(step_id)?;
-        self.section(|section| {
+        let (key, length) = self.keys.step_of_id(step_id)?;
+        self.write(run_of_step(step_id, length, self.fence)?, |section| {
             let found = section.field(&key, "stepId")?.as_deref() == Some(step_id.as_bytes());
             if found {
                 let hash = section.db.hash_mut(&key)?;
@@ -193,7 +177,7 @@ impl JournalStore for MemoryJournal {
 
     async fn retry_step(&self, step_id: &str, status: &str, now: u64) -> Result<Fields> {
         let (key, length) = self.keys.step_of_id(step_id)?;
-        self.section(|section| {
+        self.write(run_of_step(step_id, length, self.fence)?, |section| {
             let step = section.load(&key, length, Some(step_id))?;
             let Some(step) = step.filter(|step| step.id == step_id.as_bytes()) else {
                 return Ok(Vec::new());
@@ -213,7 +197,7 @@ impl JournalStore for MemoryJournal {
         now: u64,
     ) -> Result<Claim> {
         let key = self.keys.step(run_id, step_name)?;
-        self.section(|section| {
+        self.write(run_id, |section| {
             let step = section.load(&key, run_id.len(), None)?;
             let Some(step) = step.filter(|step| step.run == run_id) else { return Ok(Claim::Missing) };
             if section.field(&key, "rpcName")?.as_deref() != function.map(str::as_bytes) {
@@ -229,10 +213,10 @@ impl JournalStore for MemoryJournal {
     }
 
     async fn steps(&self, run_id: &str, fields: &[&str]) -> Result<Vec<Step>> {
-        self.engine.atomically(|db| {
+        self.section(|section| {
             let mut steps = Vec::new();
-            for (name, key) in self.steps_of(db, run_id)? {
-                let mut stored = alternating(db.hash(&key)?);
+            for (name, key) in section.steps_of(run_id)? {
+                let mut stored = alternating(section.db.hash(&key)?);
                 if !fields.is_empty() {
                     let wanted = |field: &[u8]| fields.iter().any(|name| name.as_bytes() == field);
                     stored =
@@ -247,7 +231,7 @@ impl JournalStore for MemoryJournal {
     async fn history(&self, run_id: &str) -> Result<Vec<StepHistory>> {
         self.section(|section| {
             let mut histories = Vec::new();
-            for (name, key) in self.steps_of(section.db, run_id)? {
+            for (name, key) in section.steps_of(run_id)? {
                 let from = section.field(&key, "fromStepName")?.unwrap_or_default();
                 let id = section.field(&key, "stepId")?.unwrap_or_default();
                 let history = section.history_key(&id);
@@ -272,7 +256,7 @@ impl JournalStore for MemoryJournal {
 
     async fn set_run_state(&self, run_id: &str, name: &str, json: &[u8], now: u64) -> Result<bool> {
         let run = self.keys.run(run_id)?;
-        self.section(|section| {
+        self.write(run_id, |section| {
             if section.field(&run, "id")?.is_none() {
                 return Ok(false);
             }
@@ -317,12 +301,12 @@ impl JournalStore for MemoryJournal {
 
     async fn delete_run(&self, run_id: &str) -> Result<bool> {
         let run = self.keys.run(run_id)?;
-        self.section(|section| {
+        self.write(run_id, |section| {
             if section.field(&run, "id")?.is_none() {
                 return Ok(false);
             }
             let workflow = section.field(&run, "workflow")?.unwrap_or_default();
-            for (name, key) in self.steps_of(section.db, run_id)? {
+            for (name, key) in section.steps_of(run_id)? {
                 if let Some(id) = section.field(&key, "stepId")? {
                     section.db.delete(section.history_key(&id));
                     let pending = section.db.sorted_mut(section.keys.runs(&["pending-steps"]))?;

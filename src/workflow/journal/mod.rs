@@ -21,8 +21,9 @@ pub mod redis;
 
 use super::{Fields, StatusChange, Transition};
 use crate::connection::Backend;
-use crate::error::Result;
-use crate::key::JournalKeys;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fence::{Fence, Outcome};
+use crate::key::{JournalKeys, UUID_LENGTH};
 
 /// A run to be stored.
 #[derive(Debug, Clone)]
@@ -76,6 +77,8 @@ pub enum Moved {
     Missing,
 }
 
+impl Outcome for Moved {}
+
 /// What became of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
@@ -87,6 +90,12 @@ pub enum Claim {
     Taken,
     /// The step is the caller's; its fields.
     Claimed(Fields),
+}
+
+impl Outcome for Claim {
+    fn mistaken(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
 }
 
 /// A step as it was read.
@@ -134,12 +143,28 @@ impl RunFilter {
     }
 }
 
+/// The run of a step id, whose first `length` bytes are its id. Without a UUID there, a second colon makes that a guess,
+/// which the stored step corrects; but a fence must be looked up under the right run from the start.
+fn run_of_step(step_id: &str, length: usize, fence: Option<Fence>) -> Result<&str> {
+    let (run_id, rest) = step_id.split_at(length);
+    if fence.is_some() && length != UUID_LENGTH && rest.matches(':').count() > 2 {
+        let text = "under a fence, a step id must be that of a run whose id is a UUID: this one does not say where the \
+                    run id ends";
+        return Err(Error::new(ErrorKind::InvalidArgument, text));
+    }
+    Ok(run_id)
+}
+
 /// Statuses of a step that somebody is expected to complete.
 const IN_FLIGHT: [&str; 3] = ["scheduled", "running", "suspended"];
 
 /// The journal in one backend.
 #[async_trait]
 pub trait JournalStore: Send + Sync {
+    /// The same journal, written under a fence: one lower than what a run or anything of it was last written under is
+    /// `StaleFence`. Versions of workflows and indexes belong to no run, and ask for none.
+    fn under(&self, fence: Fence) -> Arc<dyn JournalStore>;
+
     /// Proves that the backend answers.
     async fn ping(&self) -> Result<()>;
 

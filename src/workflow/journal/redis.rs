@@ -6,14 +6,16 @@ use async_trait::async_trait;
 
 use super::{
     Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, StatusChange, Step, StepChange, StepHistory,
-    Transition,
+    Transition, run_of_step,
 };
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::connection::single::{Call, Client};
+use crate::connection::single::Client;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fence::{Fence, Guard};
 use crate::key::{JournalKeys, check_name};
-use crate::script::{OnLostReply, Script};
+use crate::script::OnLostReply::{self, Read, Repeat, Report};
+use crate::script::Script;
 use crate::workflow::Fields;
 
 macro_rules! script {
@@ -43,9 +45,11 @@ static FIND_UNDISPATCHED: Script = script!("find_undispatched");
 const SCANNED_AT_ONCE: u64 = 1000;
 
 /// The journal on one server.
+#[derive(Clone)]
 pub struct RedisJournal {
     client: Arc<Client>,
     keys: JournalKeys,
+    fence: Option<Fence>,
 }
 
 fn texts(reply: Reply) -> Result<Vec<Vec<u8>>> {
@@ -57,29 +61,30 @@ fn pair(reply: Reply) -> Result<[Reply; 2]> {
         .map_err(|_| Error::new(ErrorKind::Server, "a script answered something else than pairs"))
 }
 
-/// The part of a step id that follows from its key; a step of a run with a colon in its id says itself which it is.
-fn run_length(length: usize) -> String {
-    length.to_string()
-}
-
 impl RedisJournal {
     /// The journal with these keys.
     pub fn new(client: Arc<Client>, keys: JournalKeys) -> Self {
-        Self { client, keys }
+        Self { client, keys, fence: None }
+    }
+
+    /// What a write of anything of a run checks and raises.
+    fn guard(&self, run_id: &str) -> Option<Guard> {
+        let run = || self.keys.of("run", run_id);
+        self.fence.map(|fence| fence.guard([run()], |run| self.keys.fence(run), None))
     }
 
     /// Runs a script about the first key. All scripts get the prefix first.
     async fn script(
         &self,
-        call: Call<'_>,
+        guard: Option<Guard>,
         script: &'static Script,
         on_lost_reply: OnLostReply,
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Reply> {
-        let prefix = [self.keys.prefix().as_bytes()];
-        let arguments = [&prefix, arguments].concat();
-        let reply = script.run(call, on_lost_reply, keys, &arguments).await;
+        let arguments = [&[self.keys.prefix().as_bytes()], arguments].concat();
+        let reply =
+            script.run_under(guard.as_ref(), self.client.call(), on_lost_reply, keys, &arguments).await;
         reply.map_err(|error| error.about(keys[0]))
     }
 
@@ -115,15 +120,13 @@ impl RedisJournal {
         let count = fields.len().to_string();
         let mut arguments = vec![run_id.as_bytes(), what.as_bytes(), b"0", count.as_bytes()];
         arguments.extend(fields.iter().map(|field| field.as_bytes()));
-        let call = self.client.call();
-        let mut reply = self.script(call, &READ_STEPS, OnLostReply::Read, &[&index], &arguments).await?;
+        let mut reply = self.script(None, &READ_STEPS, Read, &[&index], &arguments).await?;
         if reply == Reply::Nil {
             // A run that the original made.
             let names = self.scan(&format!("step:{run_id}")).await?;
             arguments[2] = b"1";
             arguments.extend(names.iter().map(Vec::as_slice));
-            let call = self.client.call();
-            reply = self.script(call, &READ_STEPS, OnLostReply::Read, &[&index], &arguments).await?;
+            reply = self.script(None, &READ_STEPS, Read, &[&index], &arguments).await?;
         }
         let steps = reply.into_list()?.into_iter().map(|step| {
             let [name, content] = pair(step)?;
@@ -135,6 +138,10 @@ impl RedisJournal {
 
 #[async_trait]
 impl JournalStore for RedisJournal {
+    fn under(&self, fence: Fence) -> Arc<dyn JournalStore> {
+        Arc::new(Self { fence: Some(fence), ..self.clone() })
+    }
+
     async fn ping(&self) -> Result<()> {
         self.client.ping().await
     }
@@ -146,7 +153,7 @@ impl JournalStore for RedisJournal {
         let mut arguments = vec![run.id.as_bytes(), run.workflow.as_bytes(), now.as_bytes()];
         arguments.extend(run.fields.iter().map(Vec::as_slice));
         // Nobody else knows the id yet, so storing it twice is storing it once.
-        self.script(self.client.call(), &CREATE_RUN, OnLostReply::Repeat, &[&key], &arguments).await.map(drop)
+        self.script(self.guard(&run.id), &CREATE_RUN, Repeat, &[&key], &arguments).await.map(drop)
     }
 
     async fn run(&self, run_id: &str) -> Result<Fields> {
@@ -163,8 +170,7 @@ impl JournalStore for RedisJournal {
             }
         }
         // Not repeated after a lost reply: a later change by somebody else may lie between the two.
-        let call = self.client.call();
-        let reply = self.script(call, &UPDATE_RUN_STATUS, OnLostReply::Report, &[&key], &arguments).await?;
+        let reply = self.script(self.guard(run_id), &UPDATE_RUN_STATUS, Report, &[&key], &arguments).await?;
         Ok(match reply {
             Reply::Int(1) => Transition::Applied,
             Reply::Int(2) => Transition::Final,
@@ -183,8 +189,7 @@ impl JournalStore for RedisJournal {
             &step.entry,
         ];
         arguments.extend(step.fields.iter().map(Vec::as_slice));
-        let call = self.client.call();
-        let reply = self.script(call, &INSERT_STEP, OnLostReply::Report, &[&key], &arguments).await?;
+        let reply = self.script(self.guard(&step.run_id), &INSERT_STEP, Report, &[&key], &arguments).await?;
         Ok(reply == Reply::Int(1))
     }
 
@@ -194,7 +199,8 @@ impl JournalStore for RedisJournal {
 
     async fn move_step(&self, step_id: &str, change: StepChange) -> Result<Moved> {
         let (key, length) = self.keys.step_of_id(step_id)?;
-        let (length, now) = (run_length(length), change.now.to_string());
+        let (run_id, length) = (run_of_step(step_id, length, self.fence)?, length.to_string());
+        let now = change.now.to_string();
         let mut arguments =
             vec![step_id.as_bytes(), length.as_bytes(), change.status.as_bytes(), now.as_bytes()];
         if let Some((field, json)) = &change.payload {
@@ -202,10 +208,10 @@ impl JournalStore for RedisJournal {
         }
         // Another attempt may have begun between two of the others.
         let on_lost_reply = match change.status.as_str() {
-            "succeeded" => OnLostReply::Repeat,
-            _ => OnLostReply::Report,
+            "succeeded" => Repeat,
+            _ => Report,
         };
-        let reply = self.script(self.client.call(), &MOVE_STEP, on_lost_reply, &[&key], &arguments).await?;
+        let reply = self.script(self.guard(run_id), &MOVE_STEP, on_lost_reply, &[&key], &arguments).await?;
         Ok(match reply {
             Reply::Int(1) => Moved::Moved,
             Reply::Int(0) => Moved::Stayed,
@@ -214,20 +220,20 @@ impl JournalStore for RedisJournal {
     }
 
     async fn set_step_field(&self, step_id: &str, field: &str, value: &str, now: u64) -> Result<bool> {
-        let (key, _) = self.keys.step_of_id(step_id)?;
+        let (key, length) = self.keys.step_of_id(step_id)?;
+        let run_id = run_of_step(step_id, length, self.fence)?;
         let now = now.to_string();
         let arguments = [step_id.as_bytes(), field.as_bytes(), value.as_bytes(), now.as_bytes()];
-        let call = self.client.call();
-        let reply = self.script(call, &SET_STEP_FIELD, OnLostReply::Repeat, &[&key], &arguments).await?;
+        let reply = self.script(self.guard(run_id), &SET_STEP_FIELD, Repeat, &[&key], &arguments).await?;
         Ok(reply == Reply::Int(1))
     }
 
     async fn retry_step(&self, step_id: &str, status: &str, now: u64) -> Result<Fields> {
         let (key, length) = self.keys.step_of_id(step_id)?;
-        let (length, now) = (run_length(length), now.to_string());
+        let (run_id, length) = (run_of_step(step_id, length, self.fence)?, length.to_string());
+        let now = now.to_string();
         let arguments = [step_id.as_bytes(), length.as_bytes(), status.as_bytes(), now.as_bytes()];
-        let call = self.client.call();
-        texts(self.script(call, &RETRY_STEP, OnLostReply::Report, &[&key], &arguments).await?)
+        texts(self.script(self.guard(run_id), &RETRY_STEP, Report, &[&key], &arguments).await?)
     }
 
     async fn claim_step(
@@ -241,8 +247,7 @@ impl JournalStore for RedisJournal {
         let now = now.to_string();
         let mut arguments = vec![run_id.as_bytes(), now.as_bytes()];
         arguments.extend(function.map(str::as_bytes));
-        let call = self.client.call();
-        let reply = self.script(call, &CLAIM_STEP, OnLostReply::Report, &[&key], &arguments).await?;
+        let reply = self.script(self.guard(run_id), &CLAIM_STEP, Report, &[&key], &arguments).await?;
         let mut words = reply.into_list()?.into_iter();
         let outcome = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
         Ok(match (outcome.as_slice(), words.next()) {
@@ -283,9 +288,8 @@ impl JournalStore for RedisJournal {
         let (run, state) = (self.keys.run(run_id)?, self.keys.of("run-state", run_id));
         let now = now.to_string();
         let arguments = [name.as_bytes(), json, now.as_bytes()];
-        let call = self.client.call();
         let reply =
-            self.script(call, &SET_RUN_STATE, OnLostReply::Report, &[&run, &state], &arguments).await?;
+            self.script(self.guard(run_id), &SET_RUN_STATE, Report, &[&run, &state], &arguments).await?;
         Ok(reply == Reply::Int(1))
     }
 
@@ -304,15 +308,13 @@ impl JournalStore for RedisJournal {
     async fn add_version(&self, workflow: &str, graph_hash: &str, fields: Fields) -> Result<()> {
         let key = self.keys.version(workflow, graph_hash)?;
         let arguments: Vec<_> = fields.iter().map(Vec::as_slice).collect();
-        let call = self.client.call();
-        self.script(call, &ADD_VERSION, OnLostReply::Repeat, &[&key], &arguments).await.map(drop)
+        self.script(None, &ADD_VERSION, Repeat, &[&key], &arguments).await.map(drop)
     }
 
     async fn set_version_status(&self, workflow: &str, graph_hash: &str, status: &str) -> Result<bool> {
         let key = self.keys.version(workflow, graph_hash)?;
         let arguments = [status.as_bytes()];
-        let call = self.client.call();
-        let reply = self.script(call, &SET_VERSION_STATUS, OnLostReply::Report, &[&key], &arguments).await?;
+        let reply = self.script(None, &SET_VERSION_STATUS, Report, &[&key], &arguments).await?;
         Ok(reply == Reply::Int(1))
     }
 
@@ -325,8 +327,7 @@ impl JournalStore for RedisJournal {
         let (offset, limit) = (filter.offset.to_string(), filter.limit.to_string());
         let status = filter.status.as_deref().unwrap_or_default();
         let arguments = [offset.as_bytes(), limit.as_bytes(), status.as_bytes()];
-        let call = self.client.call();
-        match self.script(call, &LIST_RUNS, OnLostReply::Read, &[&index], &arguments).await? {
+        match self.script(None, &LIST_RUNS, Read, &[&index], &arguments).await? {
             Reply::Nil => Ok(None),
             runs => runs.into_list()?.into_iter().map(texts).collect::<Result<_>>().map(Some),
         }
@@ -347,8 +348,7 @@ impl JournalStore for RedisJournal {
         let mut found = 0;
         for ids in self.scan("run").await?.chunks(100) {
             let ids: Vec<_> = ids.iter().map(Vec::as_slice).collect();
-            let call = self.client.call();
-            let reply = self.script(call, &INDEX_RUN, OnLostReply::Repeat, &[&index], &ids).await?;
+            let reply = self.script(None, &INDEX_RUN, Repeat, &[&index], &ids).await?;
             found += u64::try_from(reply.into_int()?).unwrap_or_default();
         }
         let indexed = Command::new("SET").arg(self.keys.runs(&["indexed"])).arg("1").repeatable();
@@ -369,8 +369,7 @@ impl JournalStore for RedisJournal {
         };
         let mut arguments = vec![run_id.as_bytes()];
         arguments.extend(names.iter().map(Vec::as_slice));
-        let call = self.client.call();
-        let reply = self.script(call, &DELETE_RUN, OnLostReply::Report, &[&run, &index], &arguments).await?;
+        let reply = self.script(self.guard(run_id), &DELETE_RUN, Report, &[&run, &index], &arguments).await?;
         Ok(reply == Reply::Int(1))
     }
 
@@ -378,16 +377,14 @@ impl JournalStore for RedisJournal {
         let index = self.keys.runs(&["idle"]);
         let (before, limit) = (before.to_string(), limit.to_string());
         let arguments = [before.as_bytes(), limit.as_bytes()];
-        let call = self.client.call();
-        texts(self.script(call, &FIND_STALLED, OnLostReply::Read, &[&index], &arguments).await?)
+        texts(self.script(None, &FIND_STALLED, Read, &[&index], &arguments).await?)
     }
 
     async fn undispatched_steps(&self, before: u64, limit: u64) -> Result<Vec<[Vec<u8>; 2]>> {
         let index = self.keys.runs(&["pending-steps"]);
         let (before, limit) = (before.to_string(), limit.to_string());
         let arguments = [before.as_bytes(), limit.as_bytes()];
-        let call = self.client.call();
-        let reply = self.script(call, &FIND_UNDISPATCHED, OnLostReply::Read, &[&index], &arguments).await?;
+        let reply = self.script(None, &FIND_UNDISPATCHED, Read, &[&index], &arguments).await?;
         let steps = reply.into_list()?.into_iter().map(|step| {
             let [run, id] = pair(step)?;
             Ok([run.into_bytes()?.unwrap_or_default(), id.into_bytes()?.unwrap_or_default()])

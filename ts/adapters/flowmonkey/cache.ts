@@ -1,5 +1,6 @@
 import { Connection, connectStore, nativeOf, type StoreConnection } from '../../connection.js'
 import { ArgumentError } from '../../errors.js'
+import { type FenceOptions, fenceOf } from '../../fence.js'
 import { toJson } from '../../json.js'
 import { binding, guarded, settled } from '../../native.js'
 import type { Target } from '../../options.js'
@@ -58,28 +59,38 @@ export class RedisExecutionCache<TExecution extends { id: string } = any> {
    *
    * @param execution - with its `id`
    * @param ttl - milliseconds. Default: the option `ttl`
+   * @throws {@link LockError} with the code `STALE_FENCE` if it was cached or forgotten under a higher fence
    */
-  async set(execution: TExecution, ttl?: number): Promise<void> {
+  async set(execution: TExecution, ttl?: number, options?: FenceOptions): Promise<void> {
     checkObject('the execution', execution)
     const id = checkName('the execution id', execution.id)
     const { updatedAt } = execution as { updatedAt?: unknown }
     const version = typeof updatedAt === 'number' && Number.isFinite(updatedAt) ? updatedAt : undefined
     const json = toJson('The execution', execution)
-    await settled(this.#cache.set(id, json, version, checkMillis('ttl', ttl ?? this.#ttl)))
+    const life = checkMillis('ttl', ttl ?? this.#ttl)
+    await settled(this.#cache.set(id, json, version, life, fenceOf(options)))
   }
 
-  /** Forgets an execution. */
-  async invalidate(id: string): Promise<void> {
-    await settled(this.#cache.deleteMany([checkName('the execution id', id)]))
+  /**
+   * Forgets an execution. Under a fence, earlier holders of the lock cannot cache it again, whether it was cached or not.
+   *
+   * @throws {@link LockError} with the code `STALE_FENCE` if it was cached or forgotten under a higher fence
+   */
+  async invalidate(id: string, options?: FenceOptions): Promise<void> {
+    await settled(this.#cache.deleteMany([checkName('the execution id', id)], fenceOf(options)))
   }
 
-  /** Forgets several executions, in one round trip. */
-  async invalidateMany(ids: readonly string[]): Promise<void> {
-    const names = checkIds(ids)
-    if (names.length > 0) await settled(this.#cache.deleteMany(names))
+  /**
+   * Forgets several executions, in one round trip. Under a fence, none if that of one of them is higher.
+   *
+   * @throws {@link LockError} with the code `STALE_FENCE` and the key of that one
+   */
+  async invalidateMany(ids: readonly string[], options?: FenceOptions): Promise<void> {
+    const [names, fence] = [checkIds(ids), fenceOf(options)]
+    if (names.length > 0) await settled(this.#cache.deleteMany(names, fence))
   }
 
-  /** Forgets everything under this cache's prefix, and nothing else. */
+  /** Forgets everything under this cache's prefix, and nothing else; so it takes no fence, and leaves those there are. */
   async clear(): Promise<void> {
     await settled(this.#cache.clear())
   }

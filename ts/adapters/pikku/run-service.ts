@@ -1,4 +1,5 @@
 import { type Connection, type StoreConnection, connectStore, fullPrefix } from '../../connection.js'
+import { type FenceOptions, fenceOf } from '../../fence.js'
 import {
   type JournalAttempt,
   type JournalList,
@@ -127,12 +128,14 @@ export class RedisWorkflowRunService {
   }
 
   /**
-   * Deletes a run with everything that belongs to it: steps, history, state, locks, places in lists.
+   * Deletes a run with everything that belongs to it: steps, history, state, locks, places in lists. Its
+   * fence stays for as long as it would have, so that earlier holders of the lock stay refused.
    *
    * @returns whether there was such a run
+   * @throws {@link LockError} with the code `STALE_FENCE` if anything of it was written under a higher fence
    */
-  async deleteRun(id: string): Promise<boolean> {
-    return settled(this.#journal.deleteRun(checkName('the run id', id)))
+  async deleteRun(id: string, options?: FenceOptions): Promise<boolean> {
+    return settled(this.#journal.deleteRun(checkName('the run id', id), fenceOf(options)))
   }
 
   /**

@@ -1,4 +1,5 @@
 import type { Connection } from '../../connection.js'
+import type { FenceOptions } from '../../fence.js'
 import type { LockContext } from '../../lock/hold.js'
 import type { Target } from '../../options.js'
 import {
@@ -59,8 +60,8 @@ export function defineRedisWorkflowStateService<TBase extends WorkflowStateServi
       return this.#state.init()
     }
 
-    async createRun(workflowName: string, input?: unknown): Promise<string> {
-      return this.#state.createRun(workflowName, input)
+    async createRun(workflowName: string, input?: unknown, options?: FenceOptions): Promise<string> {
+      return this.#state.createRun(workflowName, input, options)
     }
 
     async getRun(id: string): Promise<WorkflowRun | null> {
@@ -81,16 +82,21 @@ export function defineRedisWorkflowStateService<TBase extends WorkflowStateServi
       return this.#state.getStepState(runId, stepName)
     }
 
-    async setStepScheduled(runId: string, stepName: string): Promise<void> {
-      return this.#state.setStepScheduled(runId, stepName)
+    async setStepScheduled(runId: string, stepName: string, options?: FenceOptions): Promise<void> {
+      return this.#state.setStepScheduled(runId, stepName, options)
     }
 
-    async setStepResult(runId: string, stepName: string, result?: unknown): Promise<void> {
-      return this.#state.setStepResult(runId, stepName, result)
+    async setStepResult(
+      runId: string,
+      stepName: string,
+      result?: unknown,
+      options?: FenceOptions,
+    ): Promise<void> {
+      return this.#state.setStepResult(runId, stepName, result, options)
     }
 
-    async setStepError(runId: string, stepName: string, error: Error): Promise<void> {
-      return this.#state.setStepError(runId, stepName, error)
+    async setStepError(runId: string, stepName: string, error: Error, options?: FenceOptions): Promise<void> {
+      return this.#state.setStepError(runId, stepName, error, options)
     }
 
     async withRunLock<T>(id: string, fn: (lock: LockContext) => T | Promise<T>): Promise<T> {

@@ -2,12 +2,13 @@ import { randomUUID } from 'node:crypto'
 
 import { Connection, connectStore, fullPrefix, type StoreConnection } from '../../connection.js'
 import { ConfigError, WorkflowError } from '../../errors.js'
+import { type FenceOptions, fenceOf } from '../../fence.js'
 import { toJson } from '../../json.js'
 import type { LockContext } from '../../lock/hold.js'
 import { Locks } from '../../lock/locks.js'
 import { type binding, settled } from '../../native.js'
 import type { Target } from '../../options.js'
-import { checkFunction, checkName, checkObject } from '../../validate.js'
+import { checkFunction, checkName } from '../../validate.js'
 import {
   type StoredError,
   type WorkflowStatus,
@@ -53,7 +54,7 @@ export interface StepState {
 }
 
 /** Options of {@link RedisWorkflowStateService.updateRunStatus}. */
-export interface UpdateRunStatusOptions {
+export interface UpdateRunStatusOptions extends FenceOptions {
   /** Let a run leave `completed` or `cancelled`. Default: false. */
   reopen?: boolean
 }
@@ -80,6 +81,9 @@ const STEP_STATUSES = new Map<string, StepStatus>([
  *
  * Where the original loses data, this does not: a step that is done stays done, whatever arrives late; a run that
  * was never created is not brought into being by an update.
+ *
+ * Every write takes the option `fence`, one for a run and its steps, and is refused with a {@link LockError}
+ * (`STALE_FENCE`) if the run or any of its steps was written under a higher one.
  */
 export class RedisWorkflowStateService {
   /** The queue service for remote workflows, if any. */
@@ -117,10 +121,11 @@ export class RedisWorkflowStateService {
    * @param input - anything that JSON holds
    * @returns the id of the run, a UUID
    */
-  async createRun(workflowName: string, input?: any): Promise<string> {
+  async createRun(workflowName: string, input?: any, options?: FenceOptions): Promise<string> {
     const runId = randomUUID()
     const name = checkName('the workflow name', workflowName)
-    await settled(this.#workflows.createRun(runId, name, toJson('The input', input), Date.now()))
+    const [json, fence] = [toJson('The input', input), fenceOf(options)]
+    await settled(this.#workflows.createRun(runId, name, json, Date.now(), fence))
     return runId
   }
 
@@ -163,13 +168,13 @@ export class RedisWorkflowStateService {
   ): Promise<void> {
     checkName('the run id', id)
     checkStatus(status)
-    checkObject('The options', options)
+    const fence = fenceOf(options)
     const outputJson = output === undefined ? undefined : toJson('The output', output)
     const stored = isError(error) ? toStoredError(error) : error
     const errorJson = stored === undefined ? undefined : toJson('The error', stored)
     const reopen = options.reopen === true
     const transition = await settled(
-      this.#workflows.updateRunStatus(id, status, outputJson, errorJson, reopen, Date.now()),
+      this.#workflows.updateRunStatus(id, status, outputJson, errorJson, reopen, Date.now(), fence),
     )
     if (transition === 'missing')
       throw new WorkflowError('RUN_NOT_FOUND', `Run not found: ${id}`, {
@@ -204,9 +209,9 @@ export class RedisWorkflowStateService {
   }
 
   /** Marks a step as scheduled, unless it is already further: its worker may have been faster than the mark. */
-  async setStepScheduled(runId: string, stepName: string): Promise<void> {
+  async setStepScheduled(runId: string, stepName: string, options?: FenceOptions): Promise<void> {
     const [run, step] = checkStep(runId, stepName)
-    await settled(this.#workflows.scheduleStep(run, step, Date.now()))
+    await settled(this.#workflows.scheduleStep(run, step, Date.now(), fenceOf(options)))
   }
 
   /**
@@ -214,15 +219,17 @@ export class RedisWorkflowStateService {
    *
    * @param result - anything that JSON holds; `undefined` is stored as `null`
    */
-  async setStepResult(runId: string, stepName: string, result?: any): Promise<void> {
+  async setStepResult(runId: string, stepName: string, result?: any, options?: FenceOptions): Promise<void> {
     const [run, step] = checkStep(runId, stepName)
-    await settled(this.#workflows.completeStep(run, step, toJson('The result', result), Date.now()))
+    const [json, fence] = [toJson('The result', result), fenceOf(options)]
+    await settled(this.#workflows.completeStep(run, step, json, Date.now(), fence))
   }
 
   /** Stores the error of a step (message, stack and code), unless the step is done. */
-  async setStepError(runId: string, stepName: string, error: Error): Promise<void> {
+  async setStepError(runId: string, stepName: string, error: Error, options?: FenceOptions): Promise<void> {
     const [run, step] = checkStep(runId, stepName)
-    await settled(this.#workflows.failStep(run, step, toJson('The error', toStoredError(error)), Date.now()))
+    const [json, fence] = [toJson('The error', toStoredError(error)), fenceOf(options)]
+    await settled(this.#workflows.failStep(run, step, json, Date.now(), fence))
   }
 
   /**

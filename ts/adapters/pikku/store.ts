@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 
 import { type StoreConnection, connectStore, fullPrefix } from '../../connection.js'
 import { ArgumentError, WorkflowError } from '../../errors.js'
-import { fromJson, toJson } from '../../json.js'
+import { type FenceOptions, fenceOf } from '../../fence.js'
 import {
   type JournalAttempt,
   type JournalList,
@@ -15,6 +15,7 @@ import {
   toStatus,
   toStep,
 } from '../../journal.js'
+import { fromJson, toJson } from '../../json.js'
 import type { LockContext } from '../../lock/hold.js'
 import { Locks } from '../../lock/locks.js'
 import { type binding, settled } from '../../native.js'
@@ -25,13 +26,13 @@ import { readHistory } from './history.js'
 import { withRunLock } from './run-lock.js'
 
 /** What `createRun` may be given. */
-export interface RunOptions {
+export interface RunOptions extends FenceOptions {
   deterministic?: boolean
   plannedSteps?: unknown[]
 }
 
 /** What `insertStepState` may be given. */
-export interface StepOptions {
+export interface StepOptions extends FenceOptions {
   retries?: number
   retryDelay?: string | number
 }
@@ -88,7 +89,7 @@ export class JournalStore {
     options: RunOptions = {},
   ): Promise<string> {
     const id = randomUUID()
-    const now = Date.now()
+    const [now, fence] = [Date.now(), fenceOf(options)]
     // Names, order and values are those of the original.
     const fields = Object.entries({
       id,
@@ -103,7 +104,7 @@ export class JournalStore {
       createdAt: String(now),
       updatedAt: String(now),
     }).flat()
-    await settled(this.#journal.createRun(id, workflow, fields, now))
+    await settled(this.#journal.createRun(id, workflow, fields, now, fence))
     return id
   }
 
@@ -113,13 +114,26 @@ export class JournalStore {
   }
 
   /** A run that has completed or was cancelled keeps its end: engines report it more than once. */
-  async updateRunStatus(id: string, status: string, output: unknown, error: unknown): Promise<void> {
+  async updateRunStatus(
+    id: string,
+    status: string,
+    output: unknown,
+    error: unknown,
+    options?: FenceOptions,
+  ): Promise<void> {
     const run = checkName('the run id', id)
     const outputJson = output === undefined ? undefined : toJson('The output', output)
     const stored = isError(error) ? toStoredError(error) : error
     const errorJson = stored === undefined ? undefined : toJson('The error', stored)
     const transition = await settled(
-      this.#journal.updateRunStatus(run, checkStatus(status), outputJson, errorJson, Date.now()),
+      this.#journal.updateRunStatus(
+        run,
+        checkStatus(status),
+        outputJson,
+        errorJson,
+        Date.now(),
+        fenceOf(options),
+      ),
     )
     if (transition === 'missing') throw this.#runNotFound(id)
   }
@@ -130,9 +144,11 @@ export class JournalStore {
     stepName: string,
     rpcName: string | null,
     data: unknown,
-    { retries, retryDelay }: StepOptions = {},
+    options: StepOptions = {},
     fromStepName?: string,
   ): Promise<JournalStep | null> {
+    const { retries, retryDelay } = options
+    const fence = fenceOf(options)
     const [run, step] = checkStep(runId, stepName)
     const now = Date.now()
     const stepId = `${run}:${step}:${now}`
@@ -151,7 +167,7 @@ export class JournalStore {
       if (value !== undefined) fields.push(name, checkText(name, value))
     }
     const entry = firstAttempt(stepId, step, retries, delay, now)
-    if (!(await settled(this.#journal.insertStep(run, step, stepId, fields, entry, now)))) return null
+    if (!(await settled(this.#journal.insertStep(run, step, stepId, fields, entry, now, fence)))) return null
     return {
       stepId,
       status: 'pending',
@@ -173,31 +189,38 @@ export class JournalStore {
   }
 
   /** @param field - `result` or `error`, with `json`, for the statuses that have one */
-  async moveStep(stepId: string, status: JournalStepStatus, field?: string, json?: string): Promise<void> {
+  async moveStep(
+    stepId: string,
+    status: JournalStepStatus,
+    options?: FenceOptions,
+    field?: string,
+    json?: string,
+  ): Promise<void> {
     const id = checkText('the step id', stepId)
-    const moved = await settled(this.#journal.moveStep(id, status, field, json, Date.now()))
+    const moved = await settled(this.#journal.moveStep(id, status, field, json, Date.now(), fenceOf(options)))
     if (moved === 'missing') throw unknownStep(stepId)
   }
 
-  async succeed(stepId: string, result: unknown): Promise<void> {
-    return this.moveStep(stepId, 'succeeded', 'result', jsonOrNothing('The result', result))
+  async succeed(stepId: string, result: unknown, options?: FenceOptions): Promise<void> {
+    return this.moveStep(stepId, 'succeeded', options, 'result', jsonOrNothing('The result', result))
   }
 
-  async fail(stepId: string, error: unknown): Promise<void> {
-    return this.moveStep(stepId, 'failed', 'error', toJson('The error', toStoredError(error)))
+  async fail(stepId: string, error: unknown, options?: FenceOptions): Promise<void> {
+    return this.moveStep(stepId, 'failed', options, 'error', toJson('The error', toStoredError(error)))
   }
 
-  async setStepField(stepId: string, field: string, value: string): Promise<void> {
+  async setStepField(stepId: string, field: string, value: string, options?: FenceOptions): Promise<void> {
     const [id, text] = [checkText('the step id', stepId), checkText(field, value)]
-    if (!(await settled(this.#journal.setStepField(id, field, text, Date.now())))) throw unknownStep(stepId)
+    const found = await settled(this.#journal.setStepField(id, field, text, Date.now(), fenceOf(options)))
+    if (!found) throw unknownStep(stepId)
   }
 
-  async retry(stepId: string, status: string): Promise<JournalStep> {
+  async retry(stepId: string, status: string, options?: FenceOptions): Promise<JournalStep> {
     if (status !== 'pending' && status !== 'running') {
       throw new ArgumentError('INVALID_ARGUMENT', "the status of an attempt must be 'pending' or 'running'")
     }
     const id = checkText('the step id', stepId)
-    const fields = toFields(await settled(this.#journal.retryStep(id, status, Date.now())))
+    const fields = toFields(await settled(this.#journal.retryStep(id, status, Date.now(), fenceOf(options))))
     const step = toStep(fields['runId'] ?? '', '', fields, `${this.prefix}:step of ${stepId}`)
     if (step === undefined) throw unknownStep(stepId)
     return step
@@ -209,10 +232,11 @@ export class JournalStore {
     stepName: string,
     rpcName: string | null,
     mismatch: () => Error,
+    options?: FenceOptions,
   ): Promise<JournalStep | null> {
     const [run, step] = checkStep(runId, stepName)
     const name = rpcName === null || rpcName === undefined ? undefined : checkText('the function', rpcName)
-    const claimed = await settled(this.#journal.claimStep(run, step, name, Date.now()))
+    const claimed = await settled(this.#journal.claimStep(run, step, name, Date.now(), fenceOf(options)))
     if (claimed === 'taken') return null
     if (claimed === 'mismatch') throw mismatch()
     if (claimed === 'missing') throw stepNotFound(runId, stepName)
@@ -258,10 +282,10 @@ export class JournalStore {
     )
   }
 
-  async setRunState(runId: string, name: string, value: unknown): Promise<void> {
+  async setRunState(runId: string, name: string, value: unknown, options?: FenceOptions): Promise<void> {
     const [run, field] = [checkName('the run id', runId), checkText('the name', name)]
     const stored = await settled(
-      this.#journal.setRunState(run, field, toJson('The value', value), Date.now()),
+      this.#journal.setRunState(run, field, toJson('The value', value), Date.now(), fenceOf(options)),
     )
     if (!stored) throw this.#runNotFound(runId)
   }

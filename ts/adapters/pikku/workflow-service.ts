@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 
 import type { Connection } from '../../connection.js'
 import { LockError, WorkflowError } from '../../errors.js'
+import type { FenceOptions } from '../../fence.js'
 import type { JournalStep } from '../../journal.js'
 import type { LockContext } from '../../lock/hold.js'
 import type { Target } from '../../options.js'
@@ -40,7 +41,12 @@ export interface RedisWorkflowServiceMethods {
    *   else runs it
    * @throws an error if the step was dispatched with another function, or does not exist
    */
-  claimStepForExecution(runId: string, stepName: string, rpcName: string | null): Promise<JournalStep | null>
+  claimStepForExecution(
+    runId: string,
+    stepName: string,
+    rpcName: string | null,
+    options?: FenceOptions,
+  ): Promise<JournalStep | null>
   /** The connection in use. */
   readonly connection: Connection
   /** Closes the connection that this service made. One that was given to it stays open. */
@@ -158,8 +164,14 @@ export function defineRedisWorkflowService<TBase extends WorkflowServiceBase>(
       return this.#store.run(id)
     }
 
-    async updateRunStatusImpl(id: string, status: string, output?: unknown, error?: unknown): Promise<void> {
-      return this.#store.updateRunStatus(id, status, output, error)
+    async updateRunStatusImpl(
+      id: string,
+      status: string,
+      output?: unknown,
+      error?: unknown,
+      options?: FenceOptions,
+    ): Promise<void> {
+      return this.#store.updateRunStatus(id, status, output, error, options)
     }
 
     async insertStepStateImpl(
@@ -180,45 +192,51 @@ export function defineRedisWorkflowService<TBase extends WorkflowServiceBase>(
       return this.#store.step(runId, stepName)
     }
 
-    async setStepScheduledImpl(stepId: string): Promise<void> {
-      return this.#store.moveStep(stepId, 'scheduled')
+    async setStepScheduledImpl(stepId: string, options?: FenceOptions): Promise<void> {
+      return this.#store.moveStep(stepId, 'scheduled', options)
     }
 
-    async setStepRunningImpl(stepId: string): Promise<void> {
-      return this.#store.moveStep(stepId, 'running')
+    async setStepRunningImpl(stepId: string, options?: FenceOptions): Promise<void> {
+      return this.#store.moveStep(stepId, 'running', options)
     }
 
-    async setStepResultImpl(stepId: string, result: unknown): Promise<void> {
-      return this.#store.succeed(stepId, result)
+    async setStepResultImpl(stepId: string, result: unknown, options?: FenceOptions): Promise<void> {
+      return this.#store.succeed(stepId, result, options)
     }
 
-    async setStepErrorImpl(stepId: string, error: unknown): Promise<void> {
-      return this.#store.fail(stepId, error)
+    async setStepErrorImpl(stepId: string, error: unknown, options?: FenceOptions): Promise<void> {
+      return this.#store.fail(stepId, error, options)
     }
 
-    async setStepChildRunIdImpl(stepId: string, childRunId: string): Promise<void> {
-      return this.#store.setStepField(stepId, 'childRunId', childRunId)
+    async setStepChildRunIdImpl(stepId: string, childRunId: string, options?: FenceOptions): Promise<void> {
+      return this.#store.setStepField(stepId, 'childRunId', childRunId, options)
     }
 
-    async setBranchTakenImpl(stepId: string, branchKey: string): Promise<void> {
-      return this.#store.setStepField(stepId, 'branchTaken', branchKey)
+    async setBranchTakenImpl(stepId: string, branchKey: string, options?: FenceOptions): Promise<void> {
+      return this.#store.setStepField(stepId, 'branchTaken', branchKey, options)
     }
 
-    async createRetryAttemptImpl(stepId: string, status: string): Promise<JournalStep> {
-      return this.#store.retry(stepId, status)
+    async createRetryAttemptImpl(
+      stepId: string,
+      status: string,
+      options?: FenceOptions,
+    ): Promise<JournalStep> {
+      return this.#store.retry(stepId, status, options)
     }
 
     async claimStepForExecution(
       runId: string,
       stepName: string,
       rpcName: string | null,
+      options?: FenceOptions,
     ): Promise<JournalStep | null> {
-      return this.#store.claim(runId, stepName, rpcName, () => {
+      const mismatch = (): Error => {
         const Mismatch = errors.WorkflowStepFunctionMismatchError
         if (Mismatch !== undefined) return new Mismatch(runId, stepName)
         const text = `Workflow step '${stepName}' (run ${runId}) was dispatched with a different function`
         return new WorkflowError('STEP_MISMATCH', text)
-      })
+      }
+      return this.#store.claim(runId, stepName, rpcName, mismatch, options)
     }
 
     async withRunLock<T>(id: string, fn: (lock: LockContext) => Promise<T>): Promise<T> {
@@ -269,8 +287,13 @@ export function defineRedisWorkflowService<TBase extends WorkflowServiceBase>(
       return this.#store.results(runId, nodeIds)
     }
 
-    async updateRunStateImpl(runId: string, name: string, value: unknown): Promise<void> {
-      return this.#store.setRunState(runId, name, value)
+    async updateRunStateImpl(
+      runId: string,
+      name: string,
+      value: unknown,
+      options?: FenceOptions,
+    ): Promise<void> {
+      return this.#store.setRunState(runId, name, value, options)
     }
 
     async getRunState(runId: string): Promise<Record<string, unknown>> {

@@ -1,5 +1,6 @@
 import { Connection, connectStore, nativeOf, type StoreConnection } from '../../connection.js'
 import { ConcurrencyError, ConnectionError, SagaError } from '../../errors.js'
+import { type FenceOptions, fenceOf } from '../../fence.js'
 import { type binding, settled } from '../../native.js'
 import {
   type LooseState,
@@ -20,6 +21,9 @@ import { type RedisSagaStoreOptions, type ResolvedOptions, resolveOptions } from
  *
  * It has the documented methods (`find…`, `save`) and those of the runtime (`get…`, `insert`, `update`). Every write
  * is one atomic script of one round trip, TTLs included; of concurrent writers of one version exactly one wins.
+ *
+ * Every write takes the option `fence`, and is refused with a {@link LockError} (`STALE_FENCE`) if the saga was written
+ * under a higher one.
  *
  * @typeParam TState - type of the states
  */
@@ -82,7 +86,12 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
    *
    * @throws {@link ConcurrencyError} with the code `SAGA_EXISTS` if there is one already
    */
-  async insert(sagaName: string, correlationId: string, state: TState): Promise<void> {
+  async insert(
+    sagaName: string,
+    correlationId: string,
+    state: TState,
+    options?: FenceOptions,
+  ): Promise<void> {
     const [name, id] = checkCorrelation(sagaName, correlationId)
     const loose = checkState(state)
     const sagaId = checkName('the saga id', sagaIdOf(loose))
@@ -97,6 +106,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
         version: 0,
         json: stateToJson(loose, metadata),
         ttl: this.#ttl(metadata.isCompleted),
+        fence: fenceOf(options),
       }),
     )
     await this.#judge(outcome, name, sagaId, id, -1)
@@ -110,7 +120,12 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
    * @throws {@link ConcurrencyError} if another version is stored
    * @throws {@link SagaError} with the code `SAGA_NOT_FOUND`
    */
-  async update(sagaName: string, state: TState, expectedVersion: number): Promise<void> {
+  async update(
+    sagaName: string,
+    state: TState,
+    expectedVersion: number,
+    options?: FenceOptions,
+  ): Promise<void> {
     const name = checkName('the saga name', sagaName)
     const loose = checkState(state)
     const sagaId = checkName('the saga id', sagaIdOf(loose))
@@ -124,6 +139,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
         version: expected,
         json: stateToJson(loose, metadata),
         ttl: this.#ttl(metadata.isCompleted),
+        fence: fenceOf(options),
       }),
     )
     await this.#judge(outcome, name, sagaId, undefined, expected)
@@ -138,7 +154,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
    * @returns the saved state: `state`, or a copy of it if it is frozen
    * @throws {@link ConcurrencyError} if another version is stored
    */
-  async save(sagaName: string, state: TState): Promise<TState> {
+  async save(sagaName: string, state: TState, options?: FenceOptions): Promise<TState> {
     const name = checkName('the saga name', sagaName)
     const loose = checkState(state)
     const sagaId = checkName('the saga id', sagaIdOf(loose))
@@ -157,6 +173,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
         json: stateToJson(loose, metadata),
         jsonIfAbsent: expected === 0 ? undefined : stateToJson(loose, first),
         ttl: this.#ttl(metadata.isCompleted),
+        fence: fenceOf(options),
       }),
     )
     await this.#judge(outcome, name, sagaId, correlationId, expected)
@@ -168,21 +185,25 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
    * be the correlation id of another, use {@link RedisSagaStore.deleteById} or
    * {@link RedisSagaStore.deleteByCorrelationId}.
    */
-  async delete(sagaName: string, idOrCorrelationId: string): Promise<void> {
+  async delete(sagaName: string, idOrCorrelationId: string, options?: FenceOptions): Promise<void> {
     const [name, id] = checkCorrelation(sagaName, idOrCorrelationId)
-    await transient(this.#sagas.delete(name, id))
+    await transient(this.#sagas.delete(name, id, fenceOf(options)))
   }
 
   /** Deletes a saga by its id. Resolves whether there was one. */
-  async deleteById(sagaName: string, sagaId: string): Promise<boolean> {
+  async deleteById(sagaName: string, sagaId: string, options?: FenceOptions): Promise<boolean> {
     const [name, id] = [checkName('the saga name', sagaName), checkName('the saga id', sagaId)]
-    return transient(this.#sagas.deleteById(name, id))
+    return transient(this.#sagas.deleteById(name, id, fenceOf(options)))
   }
 
   /** Deletes a saga by its correlation id. Resolves whether there was one. */
-  async deleteByCorrelationId(sagaName: string, correlationId: string): Promise<boolean> {
+  async deleteByCorrelationId(
+    sagaName: string,
+    correlationId: string,
+    options?: FenceOptions,
+  ): Promise<boolean> {
     const [name, id] = checkCorrelation(sagaName, correlationId)
-    return transient(this.#sagas.deleteByCorrelationId(name, id))
+    return transient(this.#sagas.deleteByCorrelationId(name, id, fenceOf(options)))
   }
 
   /** The client given as `redis`, or `null`. It is never used: the store has a connection of its own. */

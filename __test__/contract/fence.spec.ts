@@ -1,0 +1,4 @@
+import { onEveryBackend } from '../helpers/backends'
+import { fences } from './fence'
+
+onEveryBackend('a fence', fences)

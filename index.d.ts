@@ -347,10 +347,10 @@ export interface LockOptions extends WaitOptions, HoldOptions {
    */
   reentrant?: boolean
   /**
-   * What becomes of a call whose lock was lost while its function ran: `reject` with `LOCK_LOST` once the function has
-   * ended, or `ignore` it. Default: `reject`.
+   * What becomes of a call whose lock was lost while its function ran: it rejects with `LOCK_LOST` once the function has
+   * ended, or ends as the function did, with a warning of the process. Default: `reject`.
    */
-  onLoss?: 'reject' | 'ignore'
+  onLoss?: 'reject' | 'warn'
 }
 /** What a function that runs under a lock knows of it. */
 export interface LockContext {
@@ -966,12 +966,12 @@ export declare class RedisWorkflowStateService {
   setStepError(runId: string, stepName: string, error: Error, options?: FenceOptions): Promise<void>
   /**
    * Runs `fn` while holding the lock of a run, and releases it afterwards whatever happens. The lock lasts 30 s and is
-   * renewed; `fn` is told by its argument's `signal` if it is lost nevertheless. It is waited for as long as 10 attempts
+   * renewed; `fn` is told by its argument's `signal` if it is lost nevertheless,
+   * and a warning of the process tells when `fn` has ended. It is waited for as long as 10 attempts
    * 100 ms apart would take, and taken as soon as it is released.
    *
    * @returns what `fn` returns
-   * @throws {@link LockError} with the code `LOCK_TIMEOUT`, or `LOCK_LOST` if it was lost while `fn` ran; what `fn`
-   * throws
+   * @throws {@link LockError} with the code `LOCK_TIMEOUT`; what `fn` throws
    */
   withRunLock<T>(id: string, fn: (lock: LockContext) => T | Promise<T>): Promise<T>
   /**

@@ -294,7 +294,7 @@ export function lock(backend: Backend): void {
       )
       assert.equal(await data.get('fm:lock:w'), 'another')
       await data.clear()
-      assert.equal(await manager.withLock('w', steal, { onLoss: 'ignore' }), 'kept')
+      assert.equal(await manager.withLock('w', steal, { onLoss: 'warn' }), 'kept')
       assert.equal(await data.get('fm:lock:w'), 'another')
     })
 

@@ -140,6 +140,7 @@ export class Locks {
     if (outcome === undefined || (lock.lost !== undefined && terms.onLoss === 'reject')) {
       throw withCause(lock.lost, outcome)
     }
+    if (lock.lost !== undefined) warn(lock.lost.message)
     if (outcome.status === 'rejected') throw outcome.reason
     return outcome.value
   }

@@ -57,10 +57,10 @@ export interface LockOptions extends WaitOptions, HoldOptions {
    */
   reentrant?: boolean
   /**
-   * What becomes of a call whose lock was lost while its function ran: `reject` with `LOCK_LOST` once the function has
-   * ended, or `ignore` it. Default: `reject`.
+   * What becomes of a call whose lock was lost while its function ran: it rejects with `LOCK_LOST` once the function has
+   * ended, or ends as the function did, with a warning of the process. Default: `reject`.
    */
-  onLoss?: 'reject' | 'ignore'
+  onLoss?: 'reject' | 'warn'
 }
 
 /** Options with everything decided. */
@@ -94,8 +94,8 @@ export function toTerms(defaults: Defaults, options: LockOptions | undefined): T
   const ttl = checkTtl('ttl', pick('ttl'))
   const [liveness, maxHold, signal] = [pick('jsLivenessMs'), pick('maxHoldMs'), pick('signal')]
   const [holder, onLoss] = [pick('holder') ?? '', pick('onLoss') ?? 'reject']
-  if (onLoss !== 'reject' && onLoss !== 'ignore') {
-    throw new ArgumentError('INVALID_ARGUMENT', 'onLoss must be "reject" or "ignore"')
+  if (onLoss !== 'reject' && onLoss !== 'warn') {
+    throw new ArgumentError('INVALID_ARGUMENT', 'onLoss must be "reject" or "warn"')
   }
   return {
     ttl,

@@ -234,12 +234,12 @@ export class RedisWorkflowStateService {
 
   /**
    * Runs `fn` while holding the lock of a run, and releases it afterwards whatever happens. The lock lasts 30 s and is
-   * renewed; `fn` is told by its argument's `signal` if it is lost nevertheless. It is waited for as long as 10 attempts
+   * renewed; `fn` is told by its argument's `signal` if it is lost nevertheless,
+   * and a warning of the process tells when `fn` has ended. It is waited for as long as 10 attempts
    * 100 ms apart would take, and taken as soon as it is released.
    *
    * @returns what `fn` returns
-   * @throws {@link LockError} with the code `LOCK_TIMEOUT`, or `LOCK_LOST` if it was lost while `fn` ran; what `fn`
-   * throws
+   * @throws {@link LockError} with the code `LOCK_TIMEOUT`; what `fn` throws
    */
   async withRunLock<T>(id: string, fn: (lock: LockContext) => T | Promise<T>): Promise<T> {
     checkFunction('fn', fn)

@@ -66,14 +66,19 @@ pub fn since_boot() -> Millis {
     Millis(platform_since_boot().as_millis() as u64)
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
 fn platform_since_boot() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    use rustix::time::{ClockId, clock_gettime};
+    #[cfg(target_os = "linux")]
+    let now = clock_gettime(ClockId::Boottime);
+    // Counts sleep on Apple's systems, where `Instant` does not.
+    #[cfg(not(target_os = "linux"))]
+    let now = clock_gettime(ClockId::Monotonic);
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-/// `Instant` includes suspend on Windows; on macOS it does not, which docs and errors must allow for.
-#[cfg(not(target_os = "linux"))]
+/// `Instant` counts suspend on Windows.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
 fn platform_since_boot() -> Duration {
     use std::sync::OnceLock;
     use std::time::Instant;

@@ -43,13 +43,13 @@ export class HeldLock implements LockContext {
   readonly token: string
   readonly fence: number
   readonly fullKey: string
-  /** Resolves when the lock was held for as long as was allowed. */
-  readonly overdue: Promise<void>
   readonly #native: binding.NativeHold
   readonly #ttl: number
   readonly #onLost: (error: LockError) => void
   readonly #unwatch: () => void
-  readonly #controller = new AbortController()
+  /** Made when somebody wants its signal: most locks are released before. */
+  #controller: AbortController | undefined
+  #overdue: (() => void) | undefined
   #lost: LockError | undefined
 
   constructor(
@@ -65,18 +65,16 @@ export class HeldLock implements LockContext {
     this.#native = native
     this.#ttl = ttl
     this.#onLost = onLost
-    let overdue: () => void
-    this.overdue = new Promise((resolve) => {
-      overdue = resolve
-    })
     this.#unwatch = watchEvents(native.id, (_name, detail) => {
       const [why, cause, isOverdue] = detail as LossDetail
       this.noteLoss(why, cause === null ? undefined : fromNative(toNative(cause)))
-      if (isOverdue) overdue()
+      if (isOverdue) this.#overdue?.()
     })
   }
 
   get signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#lost !== undefined) this.#controller.abort(this.#lost)
     return this.#controller.signal
   }
 
@@ -86,6 +84,13 @@ export class HeldLock implements LockContext {
 
   get ttlLeft(): number {
     return this.#native.left()
+  }
+
+  /** Resolves when the lock was held for as long as was allowed. */
+  untilOverdue(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#overdue = resolve
+    })
   }
 
   /** The error of a lock that is lost. */
@@ -124,7 +129,7 @@ export class HeldLock implements LockContext {
   noteLoss(why: string, cause?: unknown): void {
     this.#unwatch()
     this.#lost = this.lossError(why, cause)
-    this.#controller.abort(this.#lost)
+    this.#controller?.abort(this.#lost)
     this.#onLost(this.#lost)
   }
 }

@@ -133,7 +133,10 @@ export class Locks {
     const running = holding(id, lock, () => fn(lock))
     let outcome: PromiseSettledResult<T> | undefined
     try {
-      outcome = await Promise.race([settledResult(running), lock.overdue.then(() => undefined)])
+      const ended = settledResult(running)
+      outcome = await (terms.maxHoldMs === 0
+        ? ended
+        : Promise.race([ended, lock.untilOverdue().then(() => undefined)]))
     } finally {
       await this.#releaseQuietly(lock)
     }

@@ -322,7 +322,9 @@ function toLock(lock: HeldLock): Lock {
     key: lock.key,
     token: lock.token,
     fence: lock.fence,
-    signal: lock.signal,
+    get signal() {
+      return lock.signal
+    },
     get held() {
       return lock.held
     },

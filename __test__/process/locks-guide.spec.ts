@@ -104,8 +104,8 @@ describe('the examples of docs/locks.md', () => {
       assert.deepEqual(await child.ended(), { code: 0, signal: null }, child.output)
       assert.deepEqual(child.output.split('\n').slice(0, -1), expectedOutput(block))
       using client = await server.client()
-      const left = (await client.command('KEYS', '*')) as Buffer[]
-      const locks = left.map(String).filter((key) => !key.startsWith('fm:lock:ferroflow:'))
+      const left = (await client.command('KEYS', 'fm:lock:*')) as string[]
+      const locks = left.filter((key) => !key.startsWith('fm:lock:ferroflow:'))
       assert.deepEqual(locks, [], 'no lock is left behind')
     })
   }

@@ -7,6 +7,7 @@ import { cpus, totalmem } from 'node:os'
 import { RedisServer } from '../__test__/helpers/redis-server.js'
 import { measureIdle, measureMemory, measureStall } from './footprint.js'
 import { measureJournal } from './journal.js'
+import { measureLocks } from './locks.js'
 import { measureRaw } from './raw.js'
 import { measureSignal } from './signal.js'
 
@@ -21,6 +22,7 @@ async function main(): Promise<void> {
   const only = process.argv[2]
   if (only === undefined || only === 'raw') await measureRaw(server)
   if (only === undefined || only === 'signal') await measureSignal(server)
+  if (only === undefined || only === 'locks') await measureLocks(server)
   if (only === undefined || only === 'stall') await measureStall(server)
   if (only === undefined || only === 'idle') await measureIdle(server)
   if (only === undefined || only === 'memory') await measureMemory(server)

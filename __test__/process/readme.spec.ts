@@ -1,7 +1,7 @@
 /** What the documents say is true: the first program runs, and names, codes, paths and commands exist. */
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { describe, it } from 'node:test'
 import { Program } from '../helpers/program'
 import { extractBlocks } from '../helpers/spec'
@@ -33,15 +33,17 @@ describe('README.md', () => {
 describe('the documents', () => {
   const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
 
-  for (const document of ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md']) {
+  for (const document of ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'docs/locks.md']) {
     const text = read(document)
 
     it(`${document} names files that exist`, () => {
       const inCode = [...text.matchAll(/`((?:src|ts|__test__|scripts|examples|bench|npm)\/[\w./-]*)`/g)]
-      const inLinks = [...text.matchAll(/\]\(([^):#]+)\)/g)]
-      const missing = [...inCode, ...inLinks]
-        .map(([, path = '']) => path)
-        .filter((path) => !existsSync(join(repository, path)))
+      const inLinks = [...text.matchAll(/\]\(([^):#]+)(?:#[\w-]+)?\)/g)]
+      const paths = [
+        ...inCode.map(([, path = '']) => path),
+        ...inLinks.map(([, path = '']) => join(dirname(document), path)),
+      ]
+      const missing = paths.filter((path) => !existsSync(join(repository, path)))
       assert.deepEqual(missing, [])
     })
 

@@ -46,5 +46,6 @@ async function onSignal(signal: NodeJS.Signals): Promise<void> {
   const all = work.get(signal) ?? new Set()
   work.delete(signal)
   await Promise.allSettled([...all].map((release) => release()))
-  process.kill(process.pid, signal)
+  // A program that listens for the signal itself has heard it, and decides when it ends.
+  if (process.listenerCount(signal) === 0) process.kill(process.pid, signal)
 }

@@ -13,8 +13,8 @@ use super::hold::Ask;
 use super::index::Index;
 use super::machine::Moment;
 use super::token::{Claimant, Renewed};
-use super::{LockStore, Ownership};
-use crate::error::Result;
+use super::{Extent, LockStore, Ownership, STRAY_ATTEMPT};
+use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::io_thread;
 use crate::time::{Millis, since_boot};
 
@@ -54,6 +54,11 @@ enum Keeper {
     Until(Moment),
     /// A task that renews it, and hears us here.
     Task(mpsc::WeakUnboundedSender<Ask>),
+}
+
+/// Whether a withdrawal that failed is tried again. It may be, as often as it takes: it changes nothing of others.
+pub(super) fn withdraw_again(error: &Error) -> bool {
+    error.kind().retryable() || error.kind() == ErrorKind::OutcomeUnknown
 }
 
 fn boot_millis() -> Moment {
@@ -157,7 +162,7 @@ impl Locks {
     /// Sets the time left of a lock.
     pub async fn extend(self: &Arc<Self>, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
         let asked_at = (self.now)();
-        let ownership = self.store.extend(key, token, ttl).await?;
+        let ownership = self.store.extend(key, token, ttl, Extent::Exact).await?;
         if ownership != Ownership::Ours {
             self.forget(token);
         } else if let Some(Held { keeper: Keeper::Until(moment), .. }) = self.held().get_mut(token) {
@@ -170,11 +175,12 @@ impl Locks {
     /// not keep everyone else out. Tried until the server confirms it, or the lock has expired by itself.
     pub(super) fn withdraw_later(self: &Arc<Self>, key: String, claim: String, ttl: Millis) {
         let this = Arc::clone(self);
-        let expired_at = (self.now)() + ttl.get();
+        // Also if it was not granted yet: an attempt may still be on its way.
+        let expired_at = (self.now)() + ttl.get() + STRAY_ATTEMPT.get();
         // Without an I/O thread there was no attempt either.
         let _ = io_thread::spawn(async move {
             while let Err(error) = this.store.withdraw(&key, &claim).await {
-                if !error.kind().retryable() || (this.now)() >= expired_at {
+                if !withdraw_again(&error) || (this.now)() >= expired_at {
                     return;
                 }
                 sleep(WITHDRAW_RETRY).await;

@@ -9,7 +9,7 @@
 //!   Pausing ──budget spent, given up──▶ Ended, and the claim is withdrawn
 //! ```
 
-use super::Attempt;
+use super::{Attempt, Extent, QUEUE_LEASE, STRAY_ATTEMPT};
 use crate::error::{Error, ErrorKind};
 use crate::time::Millis;
 
@@ -71,7 +71,12 @@ pub enum Action {
         generation: u32,
     },
     /// Send an extension, and answer with [`Event::Extended`].
-    Extend(Millis),
+    Extend {
+        /// The time left that is wanted.
+        ttl: Millis,
+        /// What becomes of a longer one.
+        extent: Extent,
+    },
     /// See that this claim comes to nothing. In the background: the machine wants no answer.
     Withdraw {
         /// Counts the claims.
@@ -161,6 +166,11 @@ struct Holding {
     /// When the next extension is due.
     renew_at: Moment,
     extension: Extension,
+    /// No extension that is confirmed set a longer time left than this.
+    longest: Millis,
+    /// A shorter time left was asked for and not confirmed: until when that may still arrive, and cut off what was
+    /// confirmed since.
+    cut: Option<(Moment, Millis)>,
     alive_at: Moment,
     last_error: Option<Error>,
 }
@@ -288,6 +298,8 @@ impl Machine {
                     valid_until,
                     renew_at: sent_at + self.terms.ttl.get() / 3,
                     extension: Extension::None,
+                    longest: self.terms.ttl,
+                    cut: None,
                     alive_at: now,
                     last_error: None,
                 });
@@ -301,9 +313,11 @@ impl Machine {
                 if announced {
                     return vec![self.attempt(now)];
                 }
-                let pause = look_again.map_or(self.terms.poll.get(), |expiry| {
-                    self.terms.poll.get().min(expiry.get() + EXPIRY_MARGIN)
-                });
+                // Every attempt renews the place in the queue.
+                let poll = if self.terms.fair { QUEUE_LEASE.get() / 3 } else { u64::MAX };
+                let poll = poll.min(self.terms.poll.get());
+                let pause =
+                    look_again.map_or(poll, |expiry| poll.min(expiry.get().saturating_add(EXPIRY_MARGIN)));
                 self.phase = Phase::Pausing { until: now.saturating_add(pause) };
                 Vec::new()
             }
@@ -371,14 +385,24 @@ impl Machine {
                     Ok(true) if now >= held.valid_until => {}
                     Ok(true) => {
                         held.last_error = None;
-                        held.valid_until = expiry(at, sent_ttl);
-                        held.renew_at = if again { now } else { at + sent_ttl.get() / 3 };
+                        held.longest = sent_ttl;
+                        let cut = held.cut.filter(|(until, _)| at < *until);
+                        let certain = cut.map_or(sent_ttl, |(_, ttl)| ttl.min(sent_ttl));
+                        held.valid_until = expiry(at, certain);
+                        held.renew_at = at + certain.get() / 3;
                     }
                     Ok(false) => return self.lose(Loss::Gone),
                     Err(error) => {
+                        if sent_ttl < held.longest {
+                            let shortest = held.cut.map_or(sent_ttl, |(_, ttl)| ttl.min(sent_ttl));
+                            held.cut = Some((now + STRAY_ATTEMPT.get(), shortest));
+                        }
                         held.last_error = Some(error);
                         held.renew_at = now + (held.ttl.get() / 20).clamp(5, MAX_RETRY_PAUSE);
                     }
+                }
+                if again && now < held.valid_until {
+                    return self.extend(now);
                 }
             }
             Event::AskedToExtend(ttl) => {
@@ -428,7 +452,8 @@ impl Machine {
         held.extension = Extension::Sent { at: now, ttl: held.ttl, again: false };
         // Whether it arrives is not known yet, so the earlier of the two ends counts.
         held.valid_until = held.valid_until.min(expiry(now, held.ttl));
-        vec![Action::Extend(held.ttl)]
+        let extent = if held.ttl < held.longest { Extent::ExactOnce } else { Extent::AtLeast };
+        vec![Action::Extend { ttl: held.ttl, extent }]
     }
 
     fn lose(&mut self, loss: Loss) -> Vec<Action> {

@@ -7,12 +7,12 @@ use tokio::task::JoinSet;
 
 use super::token::Token;
 use super::{
-    Attempt, Claim, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch, STRAY_ATTEMPT,
+    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch, STRAY_ATTEMPT,
 };
 use crate::connection::command::Command;
 use crate::connection::pubsub::Subscription;
 use crate::connection::reply::Reply;
-use crate::connection::single::Client;
+use crate::connection::single::{Call, Client};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
 use crate::script::{OnLostReply, Script};
@@ -46,6 +46,30 @@ impl RedisLocks {
     }
 }
 
+/// Sends an attempt, and again when its connection is lost. The script is told how often, as an earlier copy may
+/// still arrive: it must neither take the lock after its release nor change the time left.
+async fn attempt_until_answered(
+    call: Call<'_>,
+    claim: &Claim,
+    keys: &[&str],
+    [id, ttl, floor]: [&[u8]; 3],
+    lease: &str,
+) -> Result<Reply> {
+    let mut claim = claim.clone();
+    loop {
+        let number = claim.number().to_string();
+        let stray = if claim.repetition > 0 { STRAY_ATTEMPT.get() } else { 0 }.to_string();
+        let arguments = [id, ttl, floor, number.as_bytes(), stray.as_bytes(), lease.as_bytes()];
+        let arguments = if claim.fair { &arguments[..] } else { &arguments[..5] };
+        match ACQUIRE.run(call, OnLostReply::Report, keys, arguments).await {
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                claim.repetition += 1;
+            }
+            reply => return reply,
+        }
+    }
+}
+
 /// The answer of a script that changes a lock that must be held under a token.
 fn ownership(reply: Reply) -> Result<Ownership> {
     match reply {
@@ -69,14 +93,13 @@ impl LockStore for RedisLocks {
         let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
         let (ttl, floor) = (claim.ttl.get().to_string(), claim.floor.to_string());
         let lease = QUEUE_LEASE.get().to_string();
-        let arguments = [claim.id.as_bytes(), ttl.as_bytes(), floor.as_bytes(), lease.as_bytes()];
-        let (keys, arguments) =
-            if claim.fair { (&keys[..], &arguments[..]) } else { (&keys[..3], &arguments[..3]) };
+        let keys = if claim.fair { &keys[..] } else { &keys[..3] };
+        let before = [claim.id.as_bytes(), ttl.as_bytes(), floor.as_bytes()];
         let granted = match claim.replicas {
-            None => ACQUIRE.run(self.client.call(), OnLostReply::Repeat, keys, arguments).await,
+            None => attempt_until_answered(self.client.call(), claim, keys, before, &lease).await,
             Some(replicas) => {
                 let replicated = self.client.waiter()?;
-                let reply = ACQUIRE.run(replicated.call(), OnLostReply::Repeat, keys, arguments).await;
+                let reply = attempt_until_answered(replicated.call(), claim, keys, before, &lease).await;
                 if let Ok(Reply::Bytes(_)) = &reply {
                     let reached = replicated.wait(replicas.count, replicas.timeout.into()).await?;
                     if reached < replicas.count {
@@ -145,12 +168,17 @@ impl LockStore for RedisLocks {
         first_error
     }
 
-    async fn extend(&self, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
+    async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership> {
         let lock = self.keys.lock(key)?;
         let ttl = ttl.get().to_string();
-        let arguments = [token.as_bytes(), ttl.as_bytes()];
+        let (keep_longer, on_lost_reply): (&[u8], _) = match extent {
+            Extent::Exact => (b"0", OnLostReply::Repeat),
+            Extent::ExactOnce => (b"0", OnLostReply::Report),
+            Extent::AtLeast => (b"1", OnLostReply::Repeat),
+        };
+        let arguments = [token.as_bytes(), ttl.as_bytes(), keep_longer];
         let reply = EXTEND
-            .run(self.client.call(), OnLostReply::Repeat, &[&lock], &arguments)
+            .run(self.client.call(), on_lost_reply, &[&lock], &arguments)
             .await
             .map_err(|error| error.about(&lock))?;
         ownership(reply)

@@ -2,15 +2,18 @@
 --
 -- KEYS[1]  the lock
 -- KEYS[2]  counter of the fences
--- KEYS[3]  tombstone of this claim
+-- KEYS[3]  tombstone of this claim: empty if it was given up, or the number below which its attempts come too late
 -- KEYS[4]  queue of the waiting claims, by arrival (only for a fair attempt)
 -- KEYS[5]  their leases, by expiry (only for a fair attempt)
 -- ARGV[1]  the claim: what the token of this acquisition starts with
 -- ARGV[2]  TTL in milliseconds
 -- ARGV[3]  the highest fence that the caller has seen
--- ARGV[4]  lease of a waiting claim in milliseconds (only for a fair attempt)
+-- ARGV[4]  number of this attempt: grows with every attempt of the claim, and with every repetition of one
+-- ARGV[5]  how long earlier copies of this attempt may still be on their way, in milliseconds (0: there are none)
+-- ARGV[6]  lease of a waiting claim in milliseconds (only for a fair attempt)
 --
--- Returns the token if the lock is ours; 0 if the claim was given up before this attempt arrived; otherwise
+-- Returns the token if the lock is ours; 0 if the claim was given up, or attempted again, before this attempt
+-- arrived; otherwise
 -- milliseconds after which another attempt may succeed (-1: unknown), and the holder's token if there is a holder.
 
 local claim = ARGV[1]
@@ -18,8 +21,13 @@ local holder = redis.pcall('GET', KEYS[1])
 if type(holder) == 'table' then
   return holder
 end
-if redis.call('EXISTS', KEYS[3]) == 1 then
+local bar = redis.call('GET', KEYS[3])
+if bar and (bar == '' or tonumber(ARGV[4]) < tonumber(bar)) then
   return 0
+end
+if tonumber(ARGV[5]) > 0 then
+  -- An earlier copy would take the lock for nobody if it came after the release, or change its time left.
+  redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5])
 end
 local time = redis.call('TIME')
 
@@ -28,7 +36,7 @@ local lead_lease = -1
 if KEYS[4] then
   local queue, leases = KEYS[4], KEYS[5]
   local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-  redis.call('ZADD', leases, now + tonumber(ARGV[4]), claim)
+  redis.call('ZADD', leases, now + tonumber(ARGV[6]), claim)
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now)) do
     redis.call('ZREM', queue, dead)
     redis.call('ZREM', leases, dead)
@@ -38,8 +46,8 @@ if KEYS[4] then
     redis.call('ZADD', queue, (tonumber(last[2]) or 0) + 1, claim)
   end
   -- They go with the last waiter; this is for a server whose clients all died.
-  redis.call('PEXPIRE', queue, ARGV[4] * 20)
-  redis.call('PEXPIRE', leases, ARGV[4] * 20)
+  redis.call('PEXPIRE', queue, ARGV[6] * 20)
+  redis.call('PEXPIRE', leases, ARGV[6] * 20)
   local head = redis.call('ZRANGE', queue, 0, 0)[1]
   first = head == claim
   if not first then

@@ -84,7 +84,8 @@ pub async fn acquire(
                 let waiting = waiting.get_or_insert_with(|| Waiting::enter(locks, &claim.key));
                 // Of those who wait here without an order, one is enough to watch the lock.
                 let alone = claim.fair || waiting.has_turn();
-                let timer = if alone { machine.next_timer().unwrap_or_default() } else { machine.gives_up_at() };
+                let timer =
+                    if alone { machine.next_timer().unwrap_or_default() } else { machine.gives_up_at() };
                 let pause = Duration::from_millis(timer.saturating_sub((locks.now)()));
                 tokio::select! {
                     biased;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch, STRAY_ATTEMPT,
+    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch,
+    STRAY_ATTEMPT,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;

@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 
 use super::token::Token;
 use super::{
-    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch, STRAY_ATTEMPT,
+    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch,
+    STRAY_ATTEMPT,
 };
 use crate::connection::command::Command;
 use crate::connection::pubsub::Subscription;

@@ -238,7 +238,9 @@ impl World {
         if self.dice.chance(400) {
             for _ in 0..self.dice.between(1, 4) {
                 let at = self.dice.between(0, hold);
-                let ttl = Millis::new(self.dice.spread(10, 8 * ttl));
+                let longer = self.dice.chance(500);
+                let range = if longer { (ttl, 8 * ttl) } else { (10, ttl) };
+                let ttl = Millis::new(self.dice.spread(range.0, range.1));
                 self.after(at, Happening::Ask { task: number, wish: Wish::Extend(ttl) });
             }
         }

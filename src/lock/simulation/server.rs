@@ -142,6 +142,14 @@ impl Server {
         Ok(attempt)
     }
 
+    /// The least that the next fence will be by the counter alone.
+    pub fn counter(&self) -> u64 {
+        self.engine.atomically(|db| {
+            let digits = db.get(self.keys.fence_counter()).unwrap();
+            digits.map_or(0, |digits| std::str::from_utf8(digits).unwrap().parse().unwrap_or(0) + 1)
+        })
+    }
+
     pub fn is_locked(&self, key: &str) -> bool {
         at_once(self.store.is_locked(key)).unwrap()
     }

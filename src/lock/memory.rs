@@ -263,3 +263,6 @@ impl ReleaseWatch for MemoryReleaseWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

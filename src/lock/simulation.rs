@@ -17,13 +17,16 @@
 //! - (e) A loss is reported once, and who was not valid is never valid again. Who hangs is not renewed for long.
 //!
 //! `LOCK_SEEDS=1 LOCK_SEED=4711 cargo test lock::simulation` runs one history again, and prints its end.
+//! `npm run test:simulation` runs a million new ones.
 
 mod checks;
 mod client;
 mod dice;
+mod network;
 mod plan;
 mod server;
 mod task;
+mod verdict;
 mod world;
 
 use world::{Tally, World};
@@ -84,16 +87,30 @@ fn number_from(variable: &str, default: u64) -> u64 {
     }
 }
 
+fn run_all(seeds: impl Iterator<Item = u64>) -> Result<Tally, String> {
+    let mut total = Tally::default();
+    for seed in seeds {
+        total.add(run(seed, Mutation::None)?);
+    }
+    Ok(total)
+}
+
 #[test]
 fn every_history_keeps_the_promises() {
     let (first, count) = (number_from("LOCK_SEED", 1), number_from("LOCK_SEEDS", 10_000));
-    let mut total = Tally::default();
-    for seed in first..first + count {
-        match run(seed, Mutation::None) {
-            Ok(tally) => total.add(tally),
-            Err(violation) => panic!("{violation}"),
-        }
-    }
+    let threads = number_from("LOCK_THREADS", 1).max(1);
+    let share = |thread: u64| (first + thread..first + count).step_by(threads as usize);
+    let total = std::thread::scope(|scope| {
+        let running: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || run_all(share(thread)))).collect();
+        running.into_iter().fold(Tally::default(), |mut total, thread| {
+            match thread.join().unwrap() {
+                Ok(tally) => total.add(tally),
+                Err(violation) => panic!("{violation}"),
+            }
+            total
+        })
+    });
     // A simulation in which nothing happens would keep every promise.
     if count >= 1_000 {
         assert!(total.grants > 2 * count && total.writes > count, "{total:?}");

@@ -7,17 +7,15 @@ use super::checks::Checks;
 use super::dice::Dice;
 use super::plan::{self, Faults};
 use super::server::{Answer, Request, Server};
-use super::task::{Client, Stage, Task};
+use super::task::{Client, Task};
 use super::{Mutation, lock_name};
-use crate::error::{Error, ErrorKind, Result as Answered};
-use crate::lock::engine::withdraw_again;
+use crate::error::Result as Answered;
 use crate::lock::machine::{Event, Moment};
-use crate::lock::{Attempt, QUEUE_LEASE, STRAY_ATTEMPT};
 use crate::time::Millis;
 
 pub const MS: u64 = 1000;
 /// A copy of a request may be on its way for so long at most; much less than a tombstone lasts.
-const MAX_STRAY: u64 = 20_000 * MS;
+pub const MAX_STRAY: u64 = 20_000 * MS;
 /// More would be a machine that never rests.
 const MAX_EVENTS: u64 = 200_000;
 const TRACE: usize = 80;
@@ -127,16 +125,16 @@ pub struct World {
     pub tally: Tally,
     /// The TTL that most locks of this run have, and how long a call may take, in microseconds.
     pub scale: u64,
-    deadline: u64,
-    down: bool,
+    pub deadline: u64,
+    pub down: bool,
     /// How far the server's clock was set back in all, in milliseconds.
-    set_back: u64,
+    pub set_back: u64,
     /// Since when a lock may be free, by true time: its last change and the time left then.
     pub free_since: Vec<u64>,
     backlog: Vec<VecDeque<Happening>>,
     queue: BinaryHeap<Reverse<Scheduled>>,
     next_number: u64,
-    next_call: u64,
+    pub next_call: u64,
     trace: Option<VecDeque<String>>,
 }
 
@@ -384,182 +382,7 @@ impl World {
         Ok(())
     }
 
-    /// A connection that was lost may have missed any release.
-    fn announce_everywhere(&mut self) {
-        for client in 0..self.clients.len() {
-            for lock in 0..self.free_since.len() {
-                let delay = self.latency();
-                self.after(delay, Happening::Announce { client, lock });
-            }
-        }
-    }
-
     pub fn local(&self, task: usize) -> Moment {
         self.clients[self.tasks[task].client].clock(self.now)
-    }
-
-    /// How long a message takes, in microseconds.
-    pub fn latency(&mut self) -> u64 {
-        let slow = self.faults.slow;
-        if self.dice.chance(slow) {
-            self.dice.spread(MS, (3 * self.scale).min(MAX_STRAY))
-        } else {
-            self.dice.between(50, 800)
-        }
-    }
-
-    /// Sends a request, as the connection does: it may be lost on either way, sent again, and arrive in any order.
-    /// In the end the caller hears something.
-    pub fn send(&mut self, task: usize, request: Request, purpose: Purpose) -> u64 {
-        self.next_call += 1;
-        let call = self.next_call;
-        self.calls.insert(call, Call { task, purpose });
-        let drops = self.faults.drops;
-        let mut request = request;
-        let repeated = match &request {
-            // Not sent twice.
-            Request::Extend { extent: crate::lock::Extent::ExactOnce, .. } => false,
-            _ => self.dice.chance(self.faults.repeats),
-        };
-        let mut delay = 0;
-        if repeated {
-            let stray = self.dice.spread(50, (3 * self.scale).min(MAX_STRAY));
-            self.after(stray, Happening::Arrive { call, request: request.clone(), heard: false });
-            delay = self.dice.spread(50, self.deadline / 2);
-            if let Request::Acquire(claim) = &mut request {
-                claim.repetition = 1;
-            }
-        }
-        let never_left = !repeated && self.down && self.dice.chance(500);
-        if !never_left && !self.dice.chance(drops) {
-            delay += self.latency();
-            self.after(delay, Happening::Arrive { call, request, heard: true });
-        }
-        let kind = if never_left { ErrorKind::Unavailable } else { ErrorKind::OutcomeUnknown };
-        let answer = Err(Error::new(kind, "no answer"));
-        self.after(self.deadline, Happening::Answer { call, answer });
-        call
-    }
-
-    fn arrive(&mut self, call: u64, request: &Request, heard: bool) -> Result<(), String> {
-        if self.down {
-            return Ok(());
-        }
-        let time = self.server.set_time(self.now);
-        let answer = self.server.run(request);
-        let key = match request {
-            Request::Acquire(claim) => &claim.key,
-            Request::Extend { key, .. }
-            | Request::Release { key, .. }
-            | Request::Withdraw { key, .. }
-            | Request::Force { key } => key,
-        };
-        let lock = super::lock_number(key);
-        match (request, &answer) {
-            (Request::Acquire(claim), Ok(Answer::Attempt(Attempt::Granted { token, fence }))) => {
-                self.checks.granted(lock, claim, token, *fence, time)?;
-                self.free_since[lock] = self.now + claim.ttl.get() * MS;
-            }
-            (Request::Acquire(claim), Ok(Answer::Attempt(_))) if claim.fair => {
-                self.checks.queued(lock, &claim.id, time);
-            }
-            (Request::Extend { ttl, .. }, _) => {
-                self.free_since[lock] = self.free_since[lock].max(self.now + ttl.get() * MS);
-            }
-            (Request::Withdraw { claim, .. }, _) => self.checks.withdrawn(lock, claim),
-            _ => {}
-        }
-        self.note(|_| format!("    the server answers {answer:?}"));
-        if self.server.announced(lock) {
-            self.free_since[lock] = self.now;
-            for client in 0..self.clients.len() {
-                let lost = self.faults.drops;
-                if self.rooms.contains_key(&(client, lock)) && !self.dice.chance(lost) {
-                    let delay = self.latency();
-                    self.after(delay, Happening::Announce { client, lock });
-                }
-            }
-        }
-        if heard && !self.dice.chance(self.faults.drops) {
-            let delay = self.latency();
-            self.after(delay, Happening::Answer { call, answer });
-        }
-        Ok(())
-    }
-
-    /// (b) and (e): no two at once, and nobody twice.
-    fn check_holders(&mut self) -> Result<(), String> {
-        let mut holder = [None; 2];
-        for (number, task) in self.tasks.iter_mut().enumerate() {
-            if task.stage != Stage::Holding {
-                continue;
-            }
-            if !task.is_valid(self.clients[task.client].clock(self.now)) {
-                task.was_invalid = true;
-                continue;
-            }
-            if task.was_invalid {
-                return Err(format!("(e) task {number} holds again what was not its own any more"));
-            }
-            if let Some(other) = holder[task.lock].replace(number)
-                && !self.faults.server_may_forget()
-            {
-                return Err(format!("(b) tasks {other} and {number} both hold lock {}", task.lock));
-            }
-        }
-        Ok(())
-    }
-
-    /// (d): whoever waited knows how it went, and nothing is left behind.
-    fn check_the_end(&mut self) -> Result<(), String> {
-        if let Some(task) = self.tasks.iter().position(|task| task.stage != Stage::Done) {
-            return Err(format!("(d) task {task} never ends: {:?}", self.tasks[task].stage));
-        }
-        // Extensions are for at most eight times the TTL.
-        let longest = self.tasks.iter().map(|task| task.terms.ttl.get()).max().unwrap_or(0);
-        self.now += (longest * 10 + self.set_back + 2) * MS;
-        self.server.set_time(self.now);
-        for lock in 0..self.free_since.len() {
-            if self.server.is_locked(&lock_name(lock)) {
-                return Err(format!("(d) lock {lock} is never free again"));
-            }
-        }
-        self.now += STRAY_ATTEMPT.get().max(20 * QUEUE_LEASE.get()) * MS + 2 * MS;
-        self.server.set_time(self.now);
-        let left = self.server.leftovers();
-        if left.is_empty() { Ok(()) } else { Err(format!("(d) {left:?} stay behind")) }
-    }
-
-    /// (d): a lock that was free for long is not refused to one who waits.
-    pub fn check_refusal(&self, task: usize, began: u64) -> Result<(), String> {
-        let Some(healed_at) = self.healed_at else { return Ok(()) };
-        let (lock, terms) = (self.tasks[task].lock, self.tasks[task].terms);
-        let lease = if terms.fair { 2 * QUEUE_LEASE.get() } else { 0 };
-        let patience = (terms.poll.get() + lease + self.set_back + 100) * MS + 2 * self.deadline + MAX_STRAY;
-        let since = self.free_since[lock].max(healed_at).max(began);
-        if self.now > since + patience && !self.server.is_locked(&lock_name(lock)) {
-            return Err(format!("(d) task {task} is refused a lock that has long been free"));
-        }
-        Ok(())
-    }
-
-    pub fn withdraw(&mut self, task: usize, claim: String, until: Moment) {
-        let request = Request::Withdraw { key: lock_name(self.tasks[task].lock), claim: claim.clone() };
-        self.send(task, request, Purpose::Withdrawal { claim, until });
-    }
-
-    /// What `withdraw_later` does with an answer.
-    pub fn withdrawal_answered(
-        &mut self,
-        task: usize,
-        claim: String,
-        until: Moment,
-        answer: &Answered<Answer>,
-    ) {
-        match answer {
-            Ok(_) => self.checks.buried(self.tasks[task].lock, &claim),
-            Err(error) if !withdraw_again(error) || self.local(task) >= until => {}
-            Err(_) => self.after(500 * MS, Happening::WithdrawAgain { task, claim, until }),
-        }
     }
 }

@@ -210,3 +210,6 @@ async fn listen(locks: Arc<Locks>, key: String, room: Arc<Room>, signals: Arc<Si
     }
     std::future::pending().await
 }
+
+#[cfg(test)]
+mod tests;

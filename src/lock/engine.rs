@@ -228,3 +228,25 @@ impl Locks {
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_withdrawal_is_tried_until_it_is_answered_or_cannot_be() {
+        let again = |kind| withdraw_again(&Error::new(kind, "failed"));
+        for kind in [
+            ErrorKind::OutcomeUnknown,
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::QueueFull,
+            ErrorKind::ServerNotReady,
+        ] {
+            assert!(again(kind), "{kind:?}");
+        }
+        for kind in [ErrorKind::Closed, ErrorKind::NoPermission, ErrorKind::WrongType, ErrorKind::Server] {
+            assert!(!again(kind), "{kind:?}");
+        }
+    }
+}

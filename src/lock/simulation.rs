@@ -53,6 +53,8 @@ enum Mutation {
     ReleaseWithoutCompare,
     /// Who waits in order does not.
     LastComeFirstServed,
+    /// Who waits sleeps to the end of its budget.
+    NobodyWakes,
     /// The owner's sign of life is taken for granted.
     RenewedForTheHung,
 }
@@ -130,6 +132,7 @@ fn every_mistake_is_found() {
         (Mutation::FencesOnlyCounted, "(a)"),
         (Mutation::ReleaseWithoutCompare, "(b)"),
         (Mutation::LastComeFirstServed, "(d)"),
+        (Mutation::NobodyWakes, "(d)"),
         (Mutation::RenewedForTheHung, "(e)"),
     ] {
         let found =

@@ -117,7 +117,7 @@ impl World {
             }
             let task = &self.tasks[number];
             let first = self.rooms[&place][0] == number;
-            if !task.terms.fair && !first {
+            if self.mutation == Mutation::NobodyWakes || !task.terms.fair && !first {
                 timer = task.machine.as_ref().map_or(timer, Machine::gives_up_at);
             }
         }
@@ -268,6 +268,7 @@ impl World {
     /// Who has the turn hears of a release; its successor does when it gets the turn.
     pub(super) fn announced(&mut self, client: usize, lock: usize) -> Result<(), String> {
         let first = self.rooms.get(&(client, lock)).and_then(|room| room.first()).copied();
+        let first = first.filter(|_| self.mutation != Mutation::NobodyWakes);
         first.map_or(Ok(()), |task| self.tell(task, Event::Announced))
     }
 

@@ -54,7 +54,9 @@ impl World {
         let Some(healed_at) = self.healed_at else { return Ok(()) };
         let (lock, terms) = (self.tasks[task].lock, self.tasks[task].terms);
         let lease = if terms.fair { 2 * QUEUE_LEASE.get() } else { 0 };
-        let patience = (terms.poll.get() + lease + self.set_back + 100) * MS + 2 * self.deadline + MAX_STRAY;
+        let patience = (terms.poll.get() + lease + self.set_back + 100) * MS
+            + 2 * self.deadline
+            + MAX_STRAY.min(3 * self.scale);
         let since = self.free_since[lock].max(healed_at).max(began);
         if self.now > since + patience && !self.server.is_locked(&lock_name(lock)) {
             return Err(format!("(d) task {task} is refused a lock that has long been free"));

@@ -57,6 +57,7 @@ async fn attempt_until_answered(
     lease: &str,
 ) -> Result<Reply> {
     let mut claim = claim.clone();
+    let mut unknown = None;
     loop {
         let number = claim.number().to_string();
         let stray = if claim.repetition > 0 { STRAY_ATTEMPT.get() } else { 0 }.to_string();
@@ -65,6 +66,11 @@ async fn attempt_until_answered(
         match ACQUIRE.run(call, OnLostReply::Report, keys, arguments).await {
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
                 claim.repetition += 1;
+                unknown = Some(error);
+            }
+            // This copy was not sent, but one before it was.
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::QueueFull) => {
+                return Err(unknown.unwrap_or(error));
             }
             reply => return reply,
         }

@@ -56,12 +56,16 @@ impl World {
     }
 
     fn carry_out(&mut self, number: usize, actions: Vec<Action>) -> Result<(), String> {
+        // Sent with each renewal, and not with an extension that the owner asked for, perhaps some time ago.
+        let renewal = actions.contains(&Action::Probe);
         for action in actions {
             self.note(|_| format!("    task {number}: {action:?}"));
             match action {
                 Action::Attempt { generation } => self.attempt(number, generation),
                 Action::Extend { ttl, extent } => {
-                    self.check_liveness(number)?;
+                    if renewal {
+                        self.check_liveness(number)?;
+                    }
                     let task = &self.tasks[number];
                     let (key, token) = (task.claim.key.clone(), task.token.clone());
                     let request = Request::Extend { key, token, ttl, extent };

@@ -267,8 +267,9 @@ impl Machine {
                 let sent = std::mem::replace(&mut held.extension, Extension::None);
                 let Extension::Sent { at, ttl: sent_ttl, again } = sent else { return Vec::new() };
                 match answer {
-                    // Too late: by our own clock the lock was over before anybody knew better.
-                    Ok(true) if now >= held.valid_until => {}
+                    // Too late: by our own clock the lock was over before anybody knew better. On the server it is
+                    // not, and the claim has to be withdrawn.
+                    Ok(true) if now >= held.valid_until => held.extension = sent,
                     Ok(true) => {
                         held.last_error = None;
                         held.longest = sent_ttl;
@@ -313,7 +314,7 @@ impl Machine {
             .renewal
             .is_some_and(|renewal| now.saturating_sub(held.alive_at) >= renewal.liveness.get());
         if now >= held.valid_until {
-            let error = held.last_error.take();
+            let error = held.last_error.clone();
             return self.lose(if hung { Loss::OwnerHung } else { Loss::Expired(error) });
         }
         let Some(renewal) = self.terms.renewal else { return Vec::new() };
@@ -343,9 +344,14 @@ impl Machine {
     }
 
     fn lose(&mut self, loss: Loss) -> Vec<Action> {
-        self.phase = Phase::Ended;
-        // An extension that is still on its way must not keep a lock that nobody believes in.
-        vec![Action::Withdraw { generation: self.generation }, Action::Report(loss)]
+        let Phase::Holding(held) = std::mem::replace(&mut self.phase, Phase::Ended) else {
+            return Vec::new();
+        };
+        // An extension that may still be on its way must not keep a lock that nobody believes in.
+        let stray = held.extension != Extension::None || held.last_error.is_some();
+        let withdraw =
+            (stray || loss == Loss::HeldTooLong).then_some(Action::Withdraw { generation: self.generation });
+        withdraw.into_iter().chain([Action::Report(loss)]).collect()
     }
 }
 

@@ -92,7 +92,13 @@ fn renewed() -> Vec<Action> {
     vec![extend(TTL), Action::Probe]
 }
 
+/// Lost, and nothing on its way can keep it.
 fn lost(loss: Loss) -> Vec<Action> {
+    vec![Action::Report(loss)]
+}
+
+/// Lost, but the server may keep it for us.
+fn lost_and_withdrawn(loss: Loss) -> Vec<Action> {
     vec![Action::Withdraw { generation: 0 }, Action::Report(loss)]
 }
 

@@ -66,7 +66,7 @@ fn but_not_for_a_lock_that_is_lost_meanwhile() {
     let mut turned = Turned::holding(terms());
     turned.at(100, Event::AskedToExtend(ms(TTL)));
     turned.at(200, Event::AskedToExtend(ms(9_000)));
-    assert_eq!(turned.at(CERTAIN, Event::Extended(Ok(true))), lost(Loss::Expired(None)));
+    assert_eq!(turned.at(CERTAIN, Event::Extended(Ok(true))), lost_and_withdrawn(Loss::Expired(None)));
 }
 
 #[test]

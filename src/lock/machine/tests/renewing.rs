@@ -25,6 +25,13 @@ fn not_if_it_was_not_asked_for() {
 }
 
 #[test]
+fn an_extension_without_an_answer_is_withdrawn_with_the_claim() {
+    let mut turned = Turned::holding(terms());
+    turned.at(1_000, Event::Elapsed);
+    assert_eq!(turned.at(CERTAIN, Event::Elapsed), lost_and_withdrawn(Loss::Expired(None)));
+}
+
+#[test]
 fn again_soon_after_a_failure() {
     for (ttl, pause) in [(3_000, 150), (60, 5), (30_000, 500)] {
         let mut turned = Turned::holding(Terms { ttl: ms(ttl), ..terms() });
@@ -43,7 +50,10 @@ fn until_the_time_is_over() {
     let mut turned = Turned::holding(terms());
     turned.at(1_000, Event::Elapsed);
     turned.at(2_900, Event::Extended(Err(error(OutcomeUnknown))));
-    assert_eq!(turned.at(CERTAIN, Event::Elapsed), lost(Loss::Expired(Some(error(OutcomeUnknown)))));
+    assert_eq!(
+        turned.at(CERTAIN, Event::Elapsed),
+        lost_and_withdrawn(Loss::Expired(Some(error(OutcomeUnknown))))
+    );
     assert_eq!(turned.valid_until(), None);
 }
 
@@ -51,7 +61,7 @@ fn until_the_time_is_over() {
 fn a_confirmation_that_comes_too_late_does_not_bring_the_lock_back() {
     let mut turned = Turned::holding(terms());
     turned.at(1_000, Event::Elapsed);
-    assert_eq!(turned.at(CERTAIN, Event::Extended(Ok(true))), lost(Loss::Expired(None)));
+    assert_eq!(turned.at(CERTAIN, Event::Extended(Ok(true))), lost_and_withdrawn(Loss::Expired(None)));
 }
 
 #[test]
@@ -101,5 +111,5 @@ fn no_longer_than_it_may_be_held() {
     assert_eq!(turned.timer(), Some(1_510));
     turned.at(1_001, Event::Extended(Ok(true)));
     assert_eq!(turned.at(1_509, Event::Elapsed), []);
-    assert_eq!(turned.at(1_510, Event::Elapsed), lost(Loss::HeldTooLong));
+    assert_eq!(turned.at(1_510, Event::Elapsed), lost_and_withdrawn(Loss::HeldTooLong));
 }

@@ -12,9 +12,9 @@
 -- ARGV[5]  how long earlier copies of this attempt may still be on their way, in milliseconds (0: there are none)
 -- ARGV[6]  lease of a waiting claim in milliseconds (only for a fair attempt)
 --
--- Returns the token if the lock is ours; 0 if the claim was given up, or attempted again, before this attempt
--- arrived; otherwise
--- milliseconds after which another attempt may succeed (-1: unknown), and the holder's token if there is a holder.
+-- Returns the token if the lock is ours; 0 if the claim was given up, or attempted again, before this attempt arrived;
+-- otherwise milliseconds after which another attempt may succeed (-1: unknown), and the holder's token if there is a
+-- holder.
 
 local claim = ARGV[1]
 local holder = redis.pcall('GET', KEYS[1])

@@ -44,7 +44,7 @@ impl Millis {
     }
 
     /// The number itself.
-    pub fn get(self) -> u64 {
+    pub const fn get(self) -> u64 {
         self.0
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::engine::Locks;
 use super::machine::{Action, Event, Machine, Outcome, Terms};
 use super::token::Claimant;
-use super::{Claim, QUEUE_LEASE, ReleaseWatch, Replicas};
+use super::{Claim, ReleaseWatch, Replicas};
 
 /// A lock that is wanted.
 #[derive(Debug, Clone)]
@@ -48,6 +48,8 @@ pub async fn acquire(
         key: request.key.clone(),
         id: request.claimant.claim(),
         ttl: request.terms.ttl,
+        attempt: 0,
+        repetition: 0,
         floor: locks.floor(),
         fair: request.terms.fair,
         replicas: request.replicas,
@@ -63,6 +65,7 @@ pub async fn acquire(
                     generation = wanted;
                     claim.id = request.claimant.claim();
                 }
+                claim.attempt = machine.attempts();
                 claim.floor = locks.floor();
                 tokio::select! {
                     biased;
@@ -79,13 +82,10 @@ pub async fn acquire(
             Some(_) => continue,
             None => {
                 let waiting = waiting.get_or_insert_with(|| Waiting::enter(locks, &claim.key));
-                let timer = machine.next_timer().unwrap_or_default();
                 // Of those who wait here without an order, one is enough to watch the lock.
-                let timer = match (claim.fair, waiting.has_turn()) {
-                    (true, _) => timer.min((locks.now)() + QUEUE_LEASE.get() / 3),
-                    (false, true) => timer,
-                    (false, false) => machine.gives_up_at(),
-                };
+                let alone = claim.fair || waiting.has_turn();
+                let timer =
+                    if alone { machine.next_timer().unwrap_or_default() } else { machine.gives_up_at() };
                 let pause = Duration::from_millis(timer.saturating_sub((locks.now)()));
                 tokio::select! {
                     biased;
@@ -145,6 +145,8 @@ impl Waiting {
     fn enter(locks: &Arc<Locks>, key: &str) -> Self {
         let room = locks.rooms.enter(key);
         let signals = Arc::<Signals>::default();
+        // Known before the first pause: who has the turn polls, also while nothing is subscribed to yet.
+        signals.has_turn.store(room.turn.try_lock().is_ok(), Ordering::Relaxed);
         let listening = listen(Arc::clone(locks), key.to_owned(), Arc::clone(&room), Arc::clone(&signals));
         Self {
             signals,
@@ -208,3 +210,6 @@ async fn listen(locks: Arc<Locks>, key: String, room: Arc<Room>, signals: Arc<Si
     }
     std::future::pending().await
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,8 @@ use super::hold::Ask;
 use super::index::Index;
 use super::machine::Moment;
 use super::token::{Claimant, Renewed};
-use super::{LockStore, Ownership};
-use crate::error::Result;
+use super::{Extent, LockStore, Ownership, STRAY_ATTEMPT};
+use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::io_thread;
 use crate::time::{Millis, since_boot};
 
@@ -67,6 +67,11 @@ impl Held {
     fn is_over(&self, now: Moment) -> bool {
         matches!(self.keeper, Keeper::Until(moment) if moment <= now)
     }
+}
+
+/// Whether a withdrawal that failed is tried again. It may be, as often as it takes: it changes nothing of others.
+pub(super) fn withdraw_again(error: &Error) -> bool {
+    error.kind().retryable() || error.kind() == ErrorKind::OutcomeUnknown
 }
 
 fn boot_millis() -> Moment {
@@ -186,7 +191,7 @@ impl Locks {
     /// Sets the time left of a lock.
     pub async fn extend(self: &Arc<Self>, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
         let asked_at = (self.now)();
-        let ownership = self.store.extend(key, token, ttl).await?;
+        let ownership = self.store.extend(key, token, ttl, Extent::Exact).await?;
         if ownership != Ownership::Ours {
             self.forget(token);
         } else if let Some(Held { keeper: Keeper::Until(moment), .. }) = self.held().get_mut(token) {
@@ -199,11 +204,12 @@ impl Locks {
     /// not keep everyone else out. Tried until the server confirms it, or the lock has expired by itself.
     pub(super) fn withdraw_later(self: &Arc<Self>, key: String, claim: String, ttl: Millis) {
         let this = Arc::clone(self);
-        let expired_at = (self.now)() + ttl.get();
+        // Also if it was not granted yet: an attempt may still be on its way.
+        let expired_at = (self.now)() + ttl.get() + STRAY_ATTEMPT.get();
         // Without an I/O thread there was no attempt either.
         let _ = io_thread::spawn(async move {
             while let Err(error) = this.store.withdraw(&key, &claim).await {
-                if !error.kind().retryable() || (this.now)() >= expired_at {
+                if !withdraw_again(&error) || (this.now)() >= expired_at {
                     return;
                 }
                 sleep(WITHDRAW_RETRY).await;
@@ -249,5 +255,27 @@ impl Locks {
     pub async fn until_closing(&self) {
         // An error would mean that the sender is gone, and with it these locks.
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_withdrawal_is_tried_until_it_is_answered_or_cannot_be() {
+        let again = |kind| withdraw_again(&Error::new(kind, "failed"));
+        for kind in [
+            ErrorKind::OutcomeUnknown,
+            ErrorKind::Unavailable,
+            ErrorKind::Timeout,
+            ErrorKind::QueueFull,
+            ErrorKind::ServerNotReady,
+        ] {
+            assert!(again(kind), "{kind:?}");
+        }
+        for kind in [ErrorKind::Closed, ErrorKind::NoPermission, ErrorKind::WrongType, ErrorKind::Server] {
+            assert!(!again(kind), "{kind:?}");
+        }
     }
 }

@@ -197,10 +197,11 @@ impl Keeper {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Extend(ttl) => {
+            Action::Extend { ttl, extent } => {
                 self.promised.append(&mut self.asked);
                 let (locks, key, token) = (Arc::clone(&self.locks), self.key.clone(), self.token.clone());
-                self.extension = Some(Box::pin(async move { locks.store.extend(&key, &token, ttl).await }));
+                self.extension =
+                    Some(Box::pin(async move { locks.store.extend(&key, &token, ttl, extent).await }));
             }
             Action::Probe => self.owner.probe(&self.alive_at),
             Action::Withdraw { .. } => {

@@ -9,122 +9,13 @@
 //!   Pausing ──budget spent, given up──▶ Ended, and the claim is withdrawn
 //! ```
 
-use super::Attempt;
+use super::{Attempt, Extent, QUEUE_LEASE, STRAY_ATTEMPT};
 use crate::error::{Error, ErrorKind};
 use crate::time::Millis;
 
-/// A moment, in milliseconds of the clock that goes on while the machine is suspended.
-pub type Moment = u64;
+mod words;
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// How long the lock lasts if nothing extends it.
-    pub ttl: Millis,
-    /// How long to wait for it. Zero: one attempt.
-    pub wait: Millis,
-    /// The longest time between two attempts. The release by a ferroflow process wakes us at once; one by the
-    /// packages that ferroflow replaces does not, and they may share the key.
-    pub poll: Millis,
-    /// Whether it waits in the order of arrival.
-    pub fair: bool,
-    /// Whether and how it is renewed.
-    pub renewal: Option<Renewal>,
-}
-
-/// When renewal ends. A lock that is renewed for ever would survive the sense of its owner.
-#[derive(Debug, Clone, Copy)]
-pub struct Renewal {
-    /// How long the owner may go without a sign of life.
-    pub liveness: Millis,
-    /// How long the lock may be held in all.
-    pub max_hold: Option<Millis>,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// The attempt was answered.
-    Answered(Result<Attempt, Error>),
-    /// The lock was released by somebody, or may have been.
-    Announced,
-    /// The extension was answered: `Ok(false)` if the lock is not ours any more.
-    Extended(Result<bool, Error>),
-    /// Whoever waits or holds wants this TTL from now on.
-    AskedToExtend(Millis),
-    /// The owner releases the lock.
-    AskedToRelease,
-    /// Nobody wants the lock any more: the caller gave up, or the owner of all locks closes.
-    AskedToAbandon,
-    /// The owner showed a sign of life.
-    Alive,
-    /// Nothing; but time has passed.
-    Elapsed,
-}
-
-/// What is to be done.
-#[derive(Debug, PartialEq)]
-pub enum Action {
-    /// Send an attempt with the claim of this generation, and answer with [`Event::Answered`].
-    Attempt {
-        /// Counts the claims.
-        generation: u32,
-    },
-    /// Send an extension, and answer with [`Event::Extended`].
-    Extend(Millis),
-    /// See that this claim comes to nothing. In the background: the machine wants no answer.
-    Withdraw {
-        /// Counts the claims.
-        generation: u32,
-    },
-    /// Send the release. The machine wants no answer.
-    Release,
-    /// Have the owner show a sign of life, if it can: [`Event::Alive`].
-    Probe,
-    /// The waiting is over.
-    Settle(Outcome),
-    /// The lock was held and is not any more, although nobody released it.
-    Report(Loss),
-}
-
-/// How an acquisition went.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// The lock is ours, under this token.
-    Granted {
-        /// The claim and what the server added.
-        token: String,
-        /// Greater than that of any earlier grant.
-        fence: u64,
-    },
-    /// Somebody else held it all the time.
-    Refused {
-        /// The holder's token, where it is known.
-        holder: Option<Vec<u8>>,
-    },
-    /// Too few replicas knew of it in time; it is released again.
-    NotReplicated {
-        /// How many did.
-        reached: u32,
-    },
-    /// It was given up.
-    Abandoned,
-    /// It cannot be said, or not be tried.
-    Failed(Error),
-}
-
-/// Why a lock was lost.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Loss {
-    /// The server said so: it expired there, was taken from us, or deleted.
-    Gone,
-    /// Its time was over by our own clock, before an extension was confirmed.
-    Expired(Option<Error>),
-    /// Its owner showed no sign of life, so it was not renewed.
-    OwnerHung,
-    /// It was held for as long as was allowed.
-    HeldTooLong,
-}
+pub use words::{Action, Event, Loss, Moment, Outcome, Renewal, Terms};
 
 /// One acquisition.
 #[derive(Debug)]
@@ -161,6 +52,11 @@ struct Holding {
     /// When the next extension is due.
     renew_at: Moment,
     extension: Extension,
+    /// No extension that is confirmed set a longer time left than this.
+    longest: Millis,
+    /// A shorter time left was asked for and not confirmed: until when that may still arrive, and cut off what was
+    /// confirmed since.
+    cut: Option<(Moment, Millis)>,
     alive_at: Moment,
     last_error: Option<Error>,
 }
@@ -288,6 +184,8 @@ impl Machine {
                     valid_until,
                     renew_at: sent_at + self.terms.ttl.get() / 3,
                     extension: Extension::None,
+                    longest: self.terms.ttl,
+                    cut: None,
                     alive_at: now,
                     last_error: None,
                 });
@@ -301,9 +199,11 @@ impl Machine {
                 if announced {
                     return vec![self.attempt(now)];
                 }
-                let pause = look_again.map_or(self.terms.poll.get(), |expiry| {
-                    self.terms.poll.get().min(expiry.get() + EXPIRY_MARGIN)
-                });
+                // Every attempt renews the place in the queue.
+                let poll = if self.terms.fair { QUEUE_LEASE.get() / 3 } else { u64::MAX };
+                let poll = poll.min(self.terms.poll.get());
+                let pause =
+                    look_again.map_or(poll, |expiry| poll.min(expiry.get().saturating_add(EXPIRY_MARGIN)));
                 self.phase = Phase::Pausing { until: now.saturating_add(pause) };
                 Vec::new()
             }
@@ -367,18 +267,29 @@ impl Machine {
                 let sent = std::mem::replace(&mut held.extension, Extension::None);
                 let Extension::Sent { at, ttl: sent_ttl, again } = sent else { return Vec::new() };
                 match answer {
-                    // Too late: by our own clock the lock was over before anybody knew better.
-                    Ok(true) if now >= held.valid_until => {}
+                    // Too late: by our own clock the lock was over before anybody knew better. On the server it is
+                    // not, and the claim has to be withdrawn.
+                    Ok(true) if now >= held.valid_until => held.extension = sent,
                     Ok(true) => {
                         held.last_error = None;
-                        held.valid_until = expiry(at, sent_ttl);
-                        held.renew_at = if again { now } else { at + sent_ttl.get() / 3 };
+                        held.longest = sent_ttl;
+                        let cut = held.cut.filter(|(until, _)| at < *until);
+                        let certain = cut.map_or(sent_ttl, |(_, ttl)| ttl.min(sent_ttl));
+                        held.valid_until = expiry(at, certain);
+                        held.renew_at = at + certain.get() / 3;
                     }
                     Ok(false) => return self.lose(Loss::Gone),
                     Err(error) => {
+                        if sent_ttl < held.longest {
+                            let shortest = held.cut.map_or(sent_ttl, |(_, ttl)| ttl.min(sent_ttl));
+                            held.cut = Some((now + STRAY_ATTEMPT.get(), shortest));
+                        }
                         held.last_error = Some(error);
                         held.renew_at = now + (held.ttl.get() / 20).clamp(5, MAX_RETRY_PAUSE);
                     }
+                }
+                if again && now < held.valid_until {
+                    return self.extend(now);
                 }
             }
             Event::AskedToExtend(ttl) => {
@@ -428,7 +339,8 @@ impl Machine {
         held.extension = Extension::Sent { at: now, ttl: held.ttl, again: false };
         // Whether it arrives is not known yet, so the earlier of the two ends counts.
         held.valid_until = held.valid_until.min(expiry(now, held.ttl));
-        vec![Action::Extend(held.ttl)]
+        let extent = if held.ttl < held.longest { Extent::ExactOnce } else { Extent::AtLeast };
+        vec![Action::Extend { ttl: held.ttl, extent }]
     }
 
     fn lose(&mut self, loss: Loss) -> Vec<Action> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Attempt, Claim, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch, STRAY_ATTEMPT,
+    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch,
+    STRAY_ATTEMPT,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
@@ -47,7 +48,11 @@ impl MemoryLocks {
         let waiting = db.sorted_mut(&queue)?;
         let last = waiting.iter().next_back().map_or(0.0, |(_, place)| place);
         waiting.add_if_absent(claim.id.as_str(), last + 1.0);
-        let head = waiting.iter().next().map(|(head, _)| head.to_vec()).unwrap_or_default();
+        // They go with the last waiter; this is for an engine whose users all gave up without a word.
+        let abandoned = Millis::new(QUEUE_LEASE.get() * 20);
+        db.expire(&queue, abandoned);
+        db.expire(&leases, abandoned);
+        let head = db.sorted_mut(&queue)?.iter().next().map(|(head, _)| head.to_vec()).unwrap_or_default();
         if head == claim.id.as_bytes() {
             return Ok(None);
         }
@@ -85,9 +90,14 @@ impl LockStore for MemoryLocks {
         let lock = self.keys.lock(&claim.key)?;
         self.engine.atomically(|db| {
             let holder = db.get(&lock)?.map(<[u8]>::to_vec);
-            if db.exists(self.keys.tombstone(&claim.id)) {
+            let tombstone = self.keys.tombstone(&claim.id);
+            let bar = db.get(&tombstone)?.map(|bar| String::from_utf8_lossy(bar).parse().unwrap_or(u64::MAX));
+            if bar.is_some_and(|bar| claim.number() < bar) {
                 let given_up = Error::new(ErrorKind::Closed, "the attempt was given up before it arrived");
                 return Err(given_up.about(&lock));
+            }
+            if claim.repetition > 0 {
+                db.set(&tombstone, claim.number().to_string().into_bytes(), Some(STRAY_ATTEMPT));
             }
             let behind = if claim.fair { self.queue_up(db, claim)? } else { None };
             match (holder, behind) {
@@ -157,12 +167,15 @@ impl LockStore for MemoryLocks {
         Ok(())
     }
 
-    async fn extend(&self, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
+    async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership> {
         let lock = self.keys.lock(key)?;
         self.engine.atomically(|db| {
             let ownership = ownership(db, &lock, token)?;
             if ownership == Ownership::Ours {
-                db.expire(&lock, ttl);
+                let longer = db.ttl(&lock).flatten().is_some_and(|left| left >= ttl);
+                if !(extent == Extent::AtLeast && longer) {
+                    db.expire(&lock, ttl);
+                }
             }
             Ok(ownership)
         })
@@ -250,3 +263,6 @@ impl ReleaseWatch for MemoryReleaseWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

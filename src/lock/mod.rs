@@ -42,12 +42,34 @@ pub struct Claim {
     pub id: String,
     /// How long the lock lasts if nothing extends it.
     pub ttl: Millis,
+    /// Counts the attempts with this claim. One that is overtaken by a later one fails.
+    pub attempt: u32,
+    /// How often this attempt was sent before, without an answer. The earlier copies may still arrive.
+    pub repetition: u32,
     /// The highest fence known here: the new one will be higher, whatever the server forgot.
     pub floor: u64,
     /// Whether it waits in the order of arrival.
     pub fair: bool,
     /// How many replicas must know of the grant.
     pub replicas: Option<Replicas>,
+}
+
+impl Claim {
+    /// Grows with every attempt, and with every repetition of one.
+    pub fn number(&self) -> u64 {
+        u64::from(self.attempt) * 1_000 + u64::from(self.repetition.min(999))
+    }
+}
+
+/// What an extension does to the time that is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Sets it.
+    Exact,
+    /// Sets it, and is never sent twice: a copy that comes late would cut off a longer extension made since.
+    ExactOnce,
+    /// Leaves it if it is longer already, so that a copy that comes late does no harm.
+    AtLeast,
 }
 
 /// A condition on a grant.
@@ -144,8 +166,8 @@ pub trait LockStore: Send + Sync {
     /// Frees many locks at once, as far as they are held under these tokens.
     async fn release_all(&self, locks: &[(String, String)]) -> Result<()>;
 
-    /// Sets the time left to `ttl` if the lock is held under `token`.
-    async fn extend(&self, key: &str, token: &str, ttl: Millis) -> Result<Ownership>;
+    /// Changes the time left to `ttl` if the lock is held under `token`.
+    async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership>;
 
     /// Whether anybody holds the lock. Information, not permission: it may be out of date on arrival.
     async fn is_locked(&self, key: &str) -> Result<bool>;

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 
 use super::token::Token;
 use super::{
-    Attempt, Claim, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch, STRAY_ATTEMPT,
+    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch,
+    STRAY_ATTEMPT,
 };
 use crate::connection::command::Command;
 use crate::connection::pubsub::Subscription;
@@ -49,6 +50,33 @@ async fn run_release(
     ownership(RELEASE.run(call, on_lost_reply, &[lock], &arguments).await?)
 }
 
+/// Sends an attempt, and again when its connection is lost. The script is told how often, as an earlier copy may
+/// still arrive: it must neither take the lock after its release nor change the time left.
+async fn attempt_until_answered(call: Call<'_>, claim: &Claim, keys: &[&str]) -> Result<Reply> {
+    let (ttl, floor) = (claim.ttl.get().to_string(), claim.floor.to_string());
+    let (micros, lease) = (unix_micros().to_string(), QUEUE_LEASE.get().to_string());
+    let mut claim = claim.clone();
+    let mut unknown = None;
+    loop {
+        let number = claim.number().to_string();
+        let stray = if claim.repetition > 0 { STRAY_ATTEMPT.get() } else { 0 }.to_string();
+        let arguments =
+            [&claim.id, &ttl, &floor, &micros, &number, &stray, &lease].map(|word| word.as_bytes());
+        let arguments = if claim.fair { &arguments[..] } else { &arguments[..6] };
+        match ACQUIRE.run(call, OnLostReply::Report, keys, arguments).await {
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                claim.repetition += 1;
+                unknown = Some(error);
+            }
+            // This copy was not sent, but one before it was.
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::QueueFull) => {
+                return Err(unknown.unwrap_or(error));
+            }
+            reply => return reply,
+        }
+    }
+}
+
 /// The answer of a script that changes a lock that must be held under a token.
 fn ownership(reply: Reply) -> Result<Ownership> {
     match reply {
@@ -70,17 +98,12 @@ impl LockStore for RedisLocks {
         let (counter, tombstone) = (self.keys.fence_counter(), self.keys.tombstone(&claim.id));
         let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
         let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
-        let (ttl, floor) = (claim.ttl.get().to_string(), claim.floor.to_string());
-        let (now, lease) = (unix_micros().to_string(), QUEUE_LEASE.get().to_string());
-        let arguments =
-            [claim.id.as_bytes(), ttl.as_bytes(), floor.as_bytes(), now.as_bytes(), lease.as_bytes()];
-        let (keys, arguments) =
-            if claim.fair { (&keys[..], &arguments[..]) } else { (&keys[..3], &arguments[..4]) };
+        let keys = if claim.fair { &keys[..] } else { &keys[..3] };
         let granted = match claim.replicas {
-            None => ACQUIRE.run(self.client.call(), OnLostReply::Repeat, keys, arguments).await,
+            None => attempt_until_answered(self.client.call(), claim, keys).await,
             Some(replicas) => {
                 let replicated = self.client.waiter()?;
-                let reply = ACQUIRE.run(replicated.call(), OnLostReply::Repeat, keys, arguments).await;
+                let reply = attempt_until_answered(replicated.call(), claim, keys).await;
                 if let Ok(Reply::Bytes(_)) = &reply {
                     let reached = replicated.wait(replicas.count, replicas.timeout.into()).await?;
                     if reached < replicas.count {
@@ -144,12 +167,17 @@ impl LockStore for RedisLocks {
         outcomes.into_iter().find_map(Result::err).map_or(Ok(()), Err)
     }
 
-    async fn extend(&self, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
+    async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership> {
         let lock = self.keys.lock(key)?;
         let ttl = ttl.get().to_string();
-        let arguments = [token.as_bytes(), ttl.as_bytes()];
+        let (keep_longer, on_lost_reply): (&[u8], _) = match extent {
+            Extent::Exact => (b"0", OnLostReply::Repeat),
+            Extent::ExactOnce => (b"0", OnLostReply::Report),
+            Extent::AtLeast => (b"1", OnLostReply::Repeat),
+        };
+        let arguments = [token.as_bytes(), ttl.as_bytes(), keep_longer];
         let reply = EXTEND
-            .run(self.client.call(), OnLostReply::Repeat, &[&lock], &arguments)
+            .run(self.client.call(), on_lost_reply, &[&lock], &arguments)
             .await
             .map_err(|error| error.about(&lock))?;
         ownership(reply)

@@ -1,0 +1,128 @@
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::*;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::LockKeys;
+use crate::lock::memory::MemoryLocks;
+use crate::lock::token::Renewed;
+use crate::lock::{Attempt, Extent, Inspection, LockStore, Ownership, Page};
+use crate::memory::Engine;
+use crate::time::Millis;
+
+/// A store whose user may not subscribe, or whose subscriptions never come about.
+struct Deaf {
+    locks: MemoryLocks,
+    refuses: bool,
+}
+
+#[async_trait]
+impl LockStore for Deaf {
+    async fn watch(&self, _key: &str) -> Result<Box<dyn ReleaseWatch>> {
+        if !self.refuses {
+            std::future::pending::<()>().await;
+        }
+        Err(Error::new(ErrorKind::NoPermission, "not allowed"))
+    }
+
+    async fn try_acquire(&self, claim: &Claim) -> Result<Attempt> {
+        self.locks.try_acquire(claim).await
+    }
+    async fn release(&self, key: &str, token: &str) -> Result<Ownership> {
+        self.locks.release(key, token).await
+    }
+    async fn withdraw(&self, key: &str, claim: &str) -> Result<()> {
+        self.locks.withdraw(key, claim).await
+    }
+    async fn release_all(&self, locks: &[(String, String)]) -> Result<()> {
+        self.locks.release_all(locks).await
+    }
+    async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership> {
+        self.locks.extend(key, token, ttl, extent).await
+    }
+    async fn is_locked(&self, key: &str) -> Result<bool> {
+        self.locks.is_locked(key).await
+    }
+    async fn inspect(&self, key: &str) -> Result<Inspection> {
+        self.locks.inspect(key).await
+    }
+    async fn force_release(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.locks.force_release(key).await
+    }
+    async fn list_changes(&self, held: &[(String, u64)], ended: &[(String, u64)]) -> Result<()> {
+        self.locks.list_changes(held, ended).await
+    }
+    async fn list(&self, after: u64, limit: usize) -> Result<Page> {
+        self.locks.list(after, limit).await
+    }
+}
+
+/// Time on tokio's clock, which a test pauses.
+fn paused_millis() -> u64 {
+    thread_local! {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    }
+    START.with(|start| start.elapsed().as_millis() as u64) + 1
+}
+
+fn request(locks: &Arc<Locks>, wait: u64) -> Request {
+    Request {
+        key: "k".into(),
+        terms: Terms {
+            ttl: Millis::new(600_000),
+            wait: Millis::new(wait),
+            poll: Millis::new(100),
+            fair: false,
+            renewal: None,
+        },
+        claimant: locks.claimant(String::new(), Renewed::Never),
+        replicas: None,
+    }
+}
+
+async fn token_of(locks: &Arc<Locks>, wait: u64) -> Option<String> {
+    let given_up = std::future::pending();
+    match acquire(locks, &request(locks, wait), given_up).await.outcome {
+        Outcome::Granted { token, .. } => Some(token),
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_polls_without_a_subscription() {
+    for refuses in [true, false] {
+        let keys = LockKeys::new("", "l:").unwrap();
+        let store = Arc::new(Deaf { locks: MemoryLocks::new(Engine::new(), keys), refuses });
+        let locks = Locks::with_clock(store, "host".into(), true, paused_millis);
+        let token = token_of(&locks, 0).await.unwrap();
+        let began = Instant::now();
+        let release = async {
+            sleep(Duration::from_millis(1_030)).await;
+            locks.release("k", &token).await.unwrap();
+        };
+        // Two of them: the second is told by the first.
+        let (first, second, ()) = tokio::join!(token_of(&locks, 60_000), token_of(&locks, 2_000), release);
+        assert!(first.is_some() && second.is_none());
+        assert_eq!(began.elapsed().as_millis().div_ceil(10), 200, "the second waits as long as it may");
+        locks.release("k", &first.unwrap()).await.unwrap();
+        assert_eq!(locks.rooms.0.lock().unwrap().len(), 0, "nobody waits any more");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_finds_what_was_released_within_its_time() {
+    let keys = LockKeys::new("", "l:").unwrap();
+    let store = Arc::new(Deaf { locks: MemoryLocks::new(Engine::new(), keys), refuses: true });
+    let locks = Locks::with_clock(store, "host".into(), true, paused_millis);
+    let token = token_of(&locks, 0).await.unwrap();
+    let began = Instant::now();
+    let release = async {
+        sleep(Duration::from_millis(1_030)).await;
+        locks.release("k", &token).await.unwrap();
+    };
+    let (waiter, ()) = tokio::join!(token_of(&locks, 60_000), release);
+    assert!(waiter.is_some());
+    assert!(began.elapsed() <= Duration::from_millis(1_140), "{:?}", began.elapsed());
+}

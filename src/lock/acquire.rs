@@ -13,6 +13,7 @@ use super::engine::Locks;
 use super::machine::{Action, Event, Machine, Outcome, Terms};
 use super::token::Claimant;
 use super::{Claim, QUEUE_LEASE, ReleaseWatch, Replicas};
+use crate::time::Millis;
 
 /// A lock that is wanted.
 #[derive(Debug, Clone)]
@@ -52,7 +53,12 @@ pub async fn acquire(
         fair: request.terms.fair,
         replicas: request.replicas,
     };
-    let (mut machine, first) = Machine::start(request.terms, (locks.now)());
+    let mut terms = request.terms;
+    if terms.fair {
+        // An attempt is what renews the lease of its place in the queue.
+        terms.poll = terms.poll.min(Millis::new(QUEUE_LEASE.get() / 3));
+    }
+    let (mut machine, first) = Machine::start(terms, (locks.now)());
     let mut actions = VecDeque::from([first]);
     let mut generation = 0;
     let mut waiting: Option<Waiting> = None;
@@ -82,8 +88,7 @@ pub async fn acquire(
                 let timer = machine.next_timer().unwrap_or_default();
                 // Of those who wait here without an order, one is enough to watch the lock.
                 let timer = match (claim.fair, waiting.has_turn()) {
-                    (true, _) => timer.min((locks.now)() + QUEUE_LEASE.get() / 3),
-                    (false, true) => timer,
+                    (true, _) | (false, true) => timer,
                     (false, false) => machine.gives_up_at(),
                 };
                 let pause = Duration::from_millis(timer.saturating_sub((locks.now)()));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::acquire::Rooms;
@@ -14,7 +14,7 @@ use super::index::Index;
 use super::machine::Moment;
 use super::token::{Claimant, Renewed};
 use super::{LockStore, Ownership};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::runtime::io_thread;
 use crate::time::{Millis, since_boot};
 
@@ -137,13 +137,18 @@ impl Locks {
         listed
     }
 
+    /// The task that keeps this lock, if there is one.
+    fn keeper_of(&self, key: &str, token: &str) -> Option<mpsc::UnboundedSender<Ask>> {
+        match self.held().get(token) {
+            Some(Held { key: held, keeper: Keeper::Task(keeper), .. }) if held == key => keeper.upgrade(),
+            _ => None,
+        }
+    }
+
     /// Frees a lock.
     pub async fn release(self: &Arc<Self>, key: &str, token: &str) -> Result<Ownership> {
         // Whoever renews it must not bring it back.
-        let keeper = match self.held().get(token) {
-            Some(Held { keeper: Keeper::Task(keeper), .. }) => keeper.upgrade(),
-            _ => None,
-        };
+        let keeper = self.keeper_of(key, token);
         if let Some(keeper) = keeper {
             drop(keeper.send(Ask::Abandon));
         }
@@ -156,6 +161,16 @@ impl Locks {
 
     /// Sets the time left of a lock.
     pub async fn extend(self: &Arc<Self>, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
+        // Whoever keeps it must know until when it lasts.
+        let keeper = self.keeper_of(key, token);
+        if let Some(keeper) = keeper {
+            let (answer, answered) = oneshot::channel();
+            let asked = keeper.send(Ask::Extend(ttl, answer)).is_ok();
+            if asked && answered.await.unwrap_or(Ok(false))? {
+                return Ok(Ownership::Ours);
+            }
+            return Ok(Ownership::Expired);
+        }
         let asked_at = (self.now)();
         let ownership = self.store.extend(key, token, ttl).await?;
         if ownership != Ownership::Ours {
@@ -174,7 +189,9 @@ impl Locks {
         // Without an I/O thread there was no attempt either.
         let _ = io_thread::spawn(async move {
             while let Err(error) = this.store.withdraw(&key, &claim).await {
-                if !error.kind().retryable() || (this.now)() >= expired_at {
+                // Withdrawing twice is withdrawing once, so a lost answer is a reason to go on.
+                let again = error.kind().retryable() || error.kind() == ErrorKind::OutcomeUnknown;
+                if !again || (this.now)() >= expired_at {
                     return;
                 }
                 sleep(WITHDRAW_RETRY).await;

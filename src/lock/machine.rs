@@ -372,11 +372,18 @@ impl Machine {
                     Ok(true) => {
                         held.last_error = None;
                         held.valid_until = expiry(at, sent_ttl);
-                        held.renew_at = if again { now } else { at + sent_ttl.get() / 3 };
+                        held.renew_at = at + sent_ttl.get() / 3;
+                        // Whoever asked waits for it, also where nothing is renewed.
+                        if again {
+                            return self.extend(now);
+                        }
                     }
                     Ok(false) => return self.lose(Loss::Gone),
                     Err(error) => {
                         held.last_error = Some(error);
+                        if again && now < held.valid_until {
+                            return self.extend(now);
+                        }
                         held.renew_at = now + (held.ttl.get() / 20).clamp(5, MAX_RETRY_PAUSE);
                     }
                 }

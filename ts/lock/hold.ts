@@ -37,6 +37,21 @@ type LossDetail = [
   overdue: boolean,
 ]
 
+/** The loss of one acquisition, watched from before it is granted: a lock may be lost before JavaScript hears of it. */
+export class LossWatch {
+  readonly loss: Promise<LossDetail>
+  /** Ends the watch; `loss` stays pending. */
+  readonly end: () => void
+
+  constructor(native: binding.NativeHold) {
+    let resolveLoss: (detail: LossDetail) => void
+    this.loss = new Promise((resolve) => {
+      resolveLoss = resolve
+    })
+    this.end = watchEvents(native.id, (_name, detail) => resolveLoss(detail as LossDetail))
+  }
+}
+
 /** A lock that is held, and watched by the core. */
 export class HeldLock implements LockContext {
   readonly key: string
@@ -48,12 +63,14 @@ export class HeldLock implements LockContext {
   readonly #native: binding.NativeHold
   readonly #ttl: number
   readonly #onLost: (error: LockError) => void
-  readonly #unwatch: () => void
+  readonly #watch: LossWatch
   readonly #controller = new AbortController()
   #lost: LockError | undefined
+  #released = false
 
   constructor(
     native: binding.NativeHold,
+    watch: LossWatch,
     grant: { key: string; fullKey: string; token: string; fence: number },
     { ttl }: Terms,
     onLost: (error: LockError) => void,
@@ -65,12 +82,13 @@ export class HeldLock implements LockContext {
     this.#native = native
     this.#ttl = ttl
     this.#onLost = onLost
+    this.#watch = watch
     let overdue: () => void
     this.overdue = new Promise((resolve) => {
       overdue = resolve
     })
-    this.#unwatch = watchEvents(native.id, (_name, detail) => {
-      const [why, cause, isOverdue] = detail as LossDetail
+    void watch.loss.then(([why, cause, isOverdue]) => {
+      if (this.#released || this.#lost !== undefined) return
       this.noteLoss(why, cause === null ? undefined : fromNative(toNative(cause)))
       if (isOverdue) overdue()
     })
@@ -108,7 +126,8 @@ export class HeldLock implements LockContext {
 
   /** Whether it was still held. From now on it is not, and nobody is told. */
   async release(): Promise<boolean> {
-    this.#unwatch()
+    this.#released = true
+    this.#watch.end()
     return (await settled(this.#native.release())) === true
   }
 
@@ -122,7 +141,7 @@ export class HeldLock implements LockContext {
 
   /** The lock is lost: everyone is told. */
   noteLoss(why: string, cause?: unknown): void {
-    this.#unwatch()
+    this.#watch.end()
     this.#lost = this.lossError(why, cause)
     this.#controller.abort(this.#lost)
     this.#onLost(this.#lost)

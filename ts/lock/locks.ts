@@ -4,8 +4,8 @@ import { addressOf, beforeClose, type Connection, fullPrefix, nativeOf } from '.
 import { LockError, type LockErrorDetails, type LockHolder } from '../errors.js'
 import { binding, guarded, settled } from '../native.js'
 import { checkInteger, checkName } from '../validate.js'
-import { enterAgain, type Frame, heldByChain, holding } from './chain.js'
-import { HeldLock, type LockContext } from './hold.js'
+import { enterAgain, type Frame, heldByChain, holding, MAX_TIMER } from './chain.js'
+import { HeldLock, type LockContext, LossWatch } from './hold.js'
 import {
   type LockInspection,
   type LockPage,
@@ -33,6 +33,7 @@ export interface LockObserver {
 
 interface Grant {
   native: binding.NativeHold
+  watch: LossWatch | undefined
   token: string
   fence: number
 }
@@ -128,9 +129,12 @@ export class Locks {
     const lock = this.#held(key, grant, terms)
     const running = holding(id, lock, () => fn(lock))
     let outcome: PromiseSettledResult<T> | undefined
+    // This call settles in time whatever the function waits for, so the process must live to see it.
+    const awake = terms.maxHoldMs > 0 ? setInterval(() => {}, MAX_TIMER) : undefined
     try {
       outcome = await Promise.race([settledResult(running), lock.overdue.then(() => undefined)])
     } finally {
+      clearInterval(awake)
       await this.#releaseQuietly(lock)
     }
     if (outcome === undefined || (lock.lost !== undefined && terms.onLoss === 'reject')) {
@@ -162,6 +166,8 @@ export class Locks {
     const { signal } = terms
     if (signal?.aborted === true) throw this.#aborted(key, signal)
     const native = guarded(() => this.#native.request(toRequest(key, terms, kept)))
+    const watch = kept ? new LossWatch(native) : undefined
+    let granted = false
     const abandon = (): void => native.abandon()
     signal?.addEventListener('abort', abandon, { once: true })
     try {
@@ -170,7 +176,8 @@ export class Locks {
         case 'granted': {
           this.#observer.granted?.()
           const [token, fence] = details as [string, number]
-          return { native, token, fence }
+          granted = true
+          return { native, watch, token, fence }
         }
         case 'not-replicated': {
           const message = `${String(details[0])} of ${terms.replicas} replicas knew of it in time`
@@ -190,12 +197,13 @@ export class Locks {
       }
     } finally {
       signal?.removeEventListener('abort', abandon)
+      if (!granted) watch?.end()
     }
   }
 
-  #held(key: string, { native, token, fence }: Grant, terms: Terms): HeldLock {
+  #held(key: string, { native, watch = new LossWatch(native), token, fence }: Grant, terms: Terms): HeldLock {
     const grant = { key, fullKey: this.#fullPrefix + key, token, fence }
-    return new HeldLock(native, grant, terms, (error) => this.#observer.lost?.(error))
+    return new HeldLock(native, watch, grant, terms, (error) => this.#observer.lost?.(error))
   }
 
   async #releaseQuietly(lock: HeldLock): Promise<void> {

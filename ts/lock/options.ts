@@ -35,7 +35,7 @@ export interface HoldOptions {
   jsLivenessMs?: number
   /**
    * How long the lock may be held in all, in milliseconds. Then it is released and counts as lost, whether the function
-   * has ended or not. Default: without limit.
+   * has ended or not. Without renewal the TTL is the limit, and this has no use. Default: without limit.
    */
   maxHoldMs?: number
   /**

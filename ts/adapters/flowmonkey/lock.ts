@@ -151,7 +151,8 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
   /** The same, with a {@link Lock} for a result. */
   async tryAcquire(key: string, options: AcquireOptions): Promise<Lock | null>
   async tryAcquire(key: string, ttl?: number | AcquireOptions): Promise<string | Lock | null> {
-    return this.#acquire(key, ttl, { ...this.#defaults, waitMs: 0 })
+    const once = typeof ttl === 'object' && ttl !== null ? { ...ttl, waitMs: 0 } : ttl
+    return this.#acquire(key, once, { ...this.#defaults, waitMs: 0 })
   }
 
   /** Acquires a lock without waiting (contract of flowmonkey's `StateStore`). */

@@ -574,7 +574,7 @@ export declare class RedisLockManager extends EventEmitter<RedisLockManagerEvent
    * The locks that are held, in the order of their acquisition. From an index, in two round trips: locks that were held
    * for less than 100 ms are not in it, nor are those of other packages.
    */
-  list({ cursor, limit }?: { cursor?: number; limit?: number }): Promise<LockPage>
+  list(options?: { cursor?: number; limit?: number }): Promise<LockPage>
   /**
    * Releases a lock, whoever holds it: its holder loses it, and learns so when it next extends it. Emits
    * `forceReleased`.

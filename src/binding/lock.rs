@@ -165,7 +165,7 @@ impl NativeLocks {
     pub fn list<'env>(&self, env: &'env Env, after: f64, limit: f64) -> napi::Result<Unknown<'env>> {
         let locks = self.open_locks();
         answer(env, async move {
-            let after = Millis::zero_or_more("the cursor", after / 1e3).map(|_| after as u64)?;
+            let after = fence("the cursor", after)?;
             let limit = Millis::positive("limit", limit)?.get() as usize;
             let page = locks?.store.list(after, limit).await?;
             let next = page.next.map_or(Output::Null, |next| Output::Number(next as f64));
@@ -356,6 +356,16 @@ fn holder(token: Option<&[u8]>) -> Output {
         Output::Bool(claimant.renewed != Renewed::Never),
         millis(limit),
     ])
+}
+
+/// A fence that came back from JavaScript.
+fn fence(name: &str, value: f64) -> Result<u64> {
+    const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+    if value.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&value) {
+        return Ok(value as u64);
+    }
+    let problem = format!("{name} must be a whole number from 0 to 2^53 - 1, not {value}");
+    Err(Error::new(ErrorKind::InvalidArgument, problem))
 }
 
 fn millis(millis: Option<Millis>) -> Output {

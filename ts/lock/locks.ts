@@ -121,7 +121,7 @@ export class Locks {
     fn: (context: LockContext) => T | Promise<T>,
     refused: () => Refused,
   ): Promise<T> {
-    const id = this.#identity + key
+    const id = this.#identity + checkName('the lock key', key)
     const outer = heldByChain(id)
     if (outer !== undefined && terms.reentrant !== 'wait') return this.#again(outer, key, terms, fn, refused)
     const grant = await this.#request(key, terms, true)

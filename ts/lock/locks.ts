@@ -1,7 +1,13 @@
 import { hostname } from 'node:os'
 
 import { addressOf, beforeClose, type Connection, fullPrefix, nativeOf } from '../connection.js'
-import { LockError, type LockErrorDetails, type LockHolder } from '../errors.js'
+import {
+  ConnectionError,
+  LockError,
+  type LockErrorDetails,
+  type LockHolder,
+  TimeoutError,
+} from '../errors.js'
 import { binding, guarded, settled } from '../native.js'
 import { checkInteger, checkName } from '../validate.js'
 import { enterAgain, type Frame, heldByChain, holding, MAX_TIMER } from './chain.js'
@@ -211,8 +217,10 @@ export class Locks {
     try {
       if (!(await lock.release())) lock.noteLoss('it was gone when its function ended')
     } catch (error) {
+      // The core goes on trying, as long as the lock would last.
+      if (error instanceof ConnectionError || error instanceof TimeoutError) return
       const name = JSON.stringify(lock.key)
-      warn(`The lock ${name} may not be released, and then stays until it expires: ${String(error)}`)
+      warn(`The lock ${name} is not released, and stays until it expires: ${String(error)}`)
     }
   }
 

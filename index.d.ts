@@ -222,7 +222,9 @@ export interface LockHolder {
   fence: number
   /** Whether it extends the lock as long as it holds it. */
   renewed: boolean
-  /** For how many milliseconds it does so at most, if there is a limit. */
+  /** For how many milliseconds it does so while its event loop is blocked. */
+  jsLivenessMs?: number
+  /** For how many milliseconds it holds the lock at most, if there is a limit. */
   maxHoldMs?: number
 }
 /** What an error about a lock carries besides. */
@@ -326,7 +328,7 @@ export interface HoldOptions {
   jsLivenessMs?: number
   /**
    * How long the lock may be held in all, in milliseconds. Then it is released and counts as lost, whether the function
-   * has ended or not. Default: without limit.
+   * has ended or not. Without renewal the TTL is the limit, and this has no use. Default: without limit.
    */
   maxHoldMs?: number
   /**
@@ -605,7 +607,7 @@ export declare class RedisLockManager extends EventEmitter<RedisLockManagerEvent
    * The locks that are held, in the order of their acquisition. From an index, in two round trips: locks that were held
    * for less than 100 ms are not in it, nor are those of other packages.
    */
-  list({ cursor, limit }?: { cursor?: number; limit?: number }): Promise<LockPage>
+  list(options?: { cursor?: number; limit?: number }): Promise<LockPage>
   /**
    * Releases a lock, whoever holds it: its holder loses it, and learns so when it next extends it. Emits
    * `forceReleased`.

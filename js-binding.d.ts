@@ -48,7 +48,7 @@ export declare class NativeHold {
   get id(): number
   /**
    * Acquires the lock. Resolves `["granted", attempts, token, fence]`, `["refused", attempts, holder]`,
-   * `["not-replicated", attempts, reached]` or `["abandoned", attempts]`.
+   * `["not-replicated", attempts, reached]` or `["abandoned", attempts, null]`.
    */
   acquire(): Promise<unknown[]>
   /** Gives the waiting up. */
@@ -124,6 +124,11 @@ export declare class NativeLocks {
   static open(connection: NativeConnection, prefix: string, host: string, listed: boolean): NativeLocks
   /** Prepares an acquisition. */
   request(request: LockRequest): NativeHold
+  /**
+   * Acquires a lock that nobody watches and nobody gives up waiting for. Resolves the token if the lock is ours,
+   * otherwise as `NativeHold.acquire` does.
+   */
+  acquire(key: string, ttl: number, wait: number, poll: number): Promise<unknown>
   /**
    * Resolves `true` if the lock was held under this token and is free now, `false` if nobody holds it, otherwise
    * the holder.

@@ -135,7 +135,9 @@ export interface LockHolder {
   fence: number
   /** Whether it extends the lock as long as it holds it. */
   renewed: boolean
-  /** For how many milliseconds it does so at most, if there is a limit. */
+  /** For how many milliseconds it does so while its event loop is blocked. */
+  jsLivenessMs?: number
+  /** For how many milliseconds it holds the lock at most, if there is a limit. */
   maxHoldMs?: number
 }
 

@@ -35,3 +35,9 @@ export function deferred<T = void>(): { promise: Promise<T>; resolve: (value: T)
   const promise = new Promise<T>((settle) => (resolve = settle))
   return { promise, resolve }
 }
+
+/** Blocks the event loop: nothing at all runs in this thread meanwhile. */
+export function block(ms: number): void {
+  const end = performance.now() + ms
+  while (performance.now() < end) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
+}

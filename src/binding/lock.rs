@@ -12,18 +12,19 @@ use super::connection::{NativeConnection, next_id};
 use super::handle::{Held, closed_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
-use crate::lock::acquire::{Request, acquire};
+use crate::lock::acquire::{Acquisition, Request, acquire};
 use crate::lock::engine::Locks;
 use crate::lock::hold::{Ended, Hold, Owner};
-use crate::lock::machine::{Loss, Outcome, Renewal, Terms};
-use crate::lock::token::{Renewed, Token};
+use crate::lock::machine::{Caps, Loss, Outcome, Terms};
+use crate::lock::token::Token;
 use crate::lock::{self, Ownership, Replicas};
 use crate::runtime::completion::EventSink;
-use crate::runtime::{Environment, Output};
+use crate::runtime::{Answer, Environment, Output};
 use crate::time::Millis;
 
 /// A lock that is wanted. Times are in milliseconds.
 #[napi(object)]
+#[derive(Default)]
 pub struct LockRequest {
     /// The lock, without prefix.
     pub key: String,
@@ -54,19 +55,16 @@ impl LockRequest {
         let optional = |name, value| {
             Millis::zero_or_more(name, value).map(|millis| (millis.get() > 0).then_some(millis))
         };
-        let max_hold = optional("maxHoldMs", self.max_hold)?;
-        let renewal = optional("jsLivenessMs", self.liveness)?.map(|liveness| Renewal { liveness, max_hold });
+        let caps = Caps {
+            liveness: optional("jsLivenessMs", self.liveness)?,
+            max_hold: optional("maxHoldMs", self.max_hold)?,
+        };
         let terms = Terms {
             ttl: Millis::positive("ttl", self.ttl)?,
             wait: Millis::zero_or_more("the waiting time", self.wait)?,
             poll: Millis::positive("the retry delay", self.poll)?,
             fair: self.fair,
-            renewal,
-        };
-        let renewed = match (renewal, max_hold) {
-            (None, _) => Renewed::Never,
-            (Some(_), None) => Renewed::WhileAlive,
-            (Some(_), Some(limit)) => Renewed::AtMost(limit),
+            caps,
         };
         let replicas = optional("replicas", self.replicas)?
             .map(|count| {
@@ -74,7 +72,7 @@ impl LockRequest {
                 Ok::<_, Error>(Replicas { count: count.get() as u32, timeout })
             })
             .transpose()?;
-        Ok(Request { key: self.key, terms, claimant: locks.claimant(self.label, renewed), replicas })
+        Ok(Request { key: self.key, terms, claimant: locks.claimant(self.label, caps), replicas })
     }
 }
 
@@ -115,6 +113,30 @@ impl NativeLocks {
             kept,
             given_up: Arc::default(),
             hold: Arc::default(),
+        })
+    }
+
+    /// Acquires a lock that nobody watches and nobody gives up waiting for. Resolves the token if the lock is ours,
+    /// otherwise as `NativeHold.acquire` does.
+    #[napi(ts_return_type = "Promise<unknown>")]
+    pub fn acquire<'env>(
+        &self,
+        env: &'env Env,
+        key: String,
+        ttl: f64,
+        wait: f64,
+        poll: f64,
+    ) -> napi::Result<Unknown<'env>> {
+        let locks = self.open_locks();
+        answer(env, async move {
+            let locks = locks?;
+            let request = LockRequest { key, ttl, wait, poll, ..LockRequest::default() }.check(&locks)?;
+            let acquisition = acquire(&locks, &request, locks.until_closing()).await;
+            if let Outcome::Granted { token, fence } = &acquisition.outcome {
+                locks.remember(token, &request.key, *fence, acquisition.machine.valid_until());
+                return Ok(Output::text(token.as_str()));
+            }
+            not_granted(&locks, acquisition)
         })
     }
 
@@ -172,7 +194,7 @@ impl NativeLocks {
     pub fn list<'env>(&self, env: &'env Env, after: f64, limit: f64) -> napi::Result<Unknown<'env>> {
         let locks = self.open_locks();
         answer(env, async move {
-            let after = Millis::zero_or_more("the cursor", after / 1e3).map(|_| after as u64)?;
+            let after = fence("the cursor", after)?;
             let limit = Millis::positive("limit", limit)?.get() as usize;
             let page = locks?.store.list(after, limit).await?;
             let next = page.next.map_or(Output::Null, |next| Output::Number(next as f64));
@@ -230,7 +252,7 @@ impl NativeHold {
     }
 
     /// Acquires the lock. Resolves `["granted", attempts, token, fence]`, `["refused", attempts, holder]`,
-    /// `["not-replicated", attempts, reached]` or `["abandoned", attempts]`.
+    /// `["not-replicated", attempts, reached]` or `["abandoned", attempts, null]`.
     #[napi(ts_return_type = "Promise<unknown[]>")]
     pub fn acquire<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let (locks, request) = (Arc::clone(&self.locks), self.request.clone());
@@ -245,26 +267,17 @@ impl NativeHold {
                 }
             };
             let acquisition = acquire(&locks, &request, stopped).await;
-            let attempts = Output::Number(f64::from(acquisition.machine.attempts()));
-            let (name, details) = match acquisition.outcome.clone() {
-                Outcome::Granted { token, fence } => {
-                    if kept {
-                        drop(hold.set(Hold::keep(&locks, acquisition, &token, fence, owner)?));
-                    } else {
-                        let valid_until = acquisition.machine.valid_until().unwrap_or_default();
-                        locks.remember(&token, &request.key, fence, valid_until);
-                    }
-                    ("granted", vec![Output::text(token), Output::Number(fence as f64)])
-                }
-                Outcome::Refused { holder: token } => ("refused", vec![holder(token.as_deref())]),
-                Outcome::NotReplicated { reached } => {
-                    ("not-replicated", vec![Output::Number(f64::from(reached))])
-                }
-                Outcome::Abandoned if locks.is_closing() => return Err(closed_error()),
-                Outcome::Abandoned => ("abandoned", vec![]),
-                Outcome::Failed(error) => return Err(error),
+            let Outcome::Granted { token, fence } = acquisition.outcome.clone() else {
+                return not_granted(&locks, acquisition);
             };
-            Ok(Output::List([Output::text(name), attempts].into_iter().chain(details).collect()))
+            let attempts = Output::Number(f64::from(acquisition.machine.attempts()));
+            if kept {
+                drop(hold.set(Hold::keep(&locks, acquisition, &token, fence, owner)?));
+            } else {
+                locks.remember(&token, &request.key, fence, acquisition.machine.valid_until());
+            }
+            let details = [Output::text(token), Output::Number(fence as f64)];
+            Ok(Output::List([Output::text("granted"), attempts].into_iter().chain(details).collect()))
         })
     }
 
@@ -296,6 +309,19 @@ impl NativeHold {
         let hold = Arc::clone(&self.hold);
         answer(env, async move { held(&hold)?.release().await.map(ownership) })
     }
+}
+
+/// Why a lock is not ours, in the form of `NativeHold.acquire`.
+fn not_granted(locks: &Locks, acquisition: Acquisition) -> Answer {
+    let attempts = Output::Number(f64::from(acquisition.machine.attempts()));
+    let (name, detail) = match acquisition.outcome {
+        Outcome::Refused { holder: token } => ("refused", holder(token.as_deref())),
+        Outcome::NotReplicated { reached } => ("not-replicated", Output::Number(f64::from(reached))),
+        Outcome::Abandoned if locks.is_closing() => return Err(closed_error()),
+        Outcome::Failed(error) => return Err(error),
+        Outcome::Abandoned | Outcome::Granted { .. } => ("abandoned", Output::Null),
+    };
+    Ok(Output::List(vec![Output::text(name), attempts, detail]))
 }
 
 fn held(hold: &OnceLock<Hold>) -> Result<&Hold> {
@@ -343,16 +369,12 @@ fn ownership(ownership: Ownership) -> Output {
     }
 }
 
-/// Who holds a lock, without what makes it theirs: host, process id, label, milliseconds since 1970, fence, whether it
-/// is renewed, and for how many milliseconds at most. Empty if the token is not one of ours, `null` if there is none.
+/// Who holds a lock, without what makes it theirs: host, process id, label, milliseconds since 1970, fence, for how
+/// many milliseconds it is renewed without a sign of life (`null`: not at all), and for how many it is held at most. Empty if the token is not one of ours, `null` if there is none.
 fn holder(token: Option<&[u8]>) -> Output {
     let Some(token) = token else { return Output::Null };
     let Some(Token { claimant, acquired_at, fence }) = Token::parse(token) else {
         return Output::List(vec![]);
-    };
-    let limit = match claimant.renewed {
-        Renewed::AtMost(limit) => Some(limit),
-        Renewed::Never | Renewed::WhileAlive => None,
     };
     Output::List(vec![
         Output::text(claimant.host),
@@ -360,9 +382,19 @@ fn holder(token: Option<&[u8]>) -> Output {
         Output::text(claimant.label),
         Output::Number(acquired_at as f64),
         Output::Number(fence as f64),
-        Output::Bool(claimant.renewed != Renewed::Never),
-        millis(limit),
+        millis(claimant.caps.liveness),
+        millis(claimant.caps.max_hold),
     ])
+}
+
+/// A fence that came back from JavaScript.
+fn fence(name: &str, value: f64) -> Result<u64> {
+    const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+    if value.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&value) {
+        return Ok(value as u64);
+    }
+    let problem = format!("{name} must be a whole number from 0 to 2^53 - 1, not {value}");
+    Err(Error::new(ErrorKind::InvalidArgument, problem))
 }
 
 fn millis(millis: Option<Millis>) -> Output {

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::acquire::Rooms;
 use super::hold::Ask;
 use super::index::Index;
-use super::machine::Moment;
-use super::token::{Claimant, Renewed};
+use super::machine::{Caps, Moment};
+use super::token::Claimant;
 use super::{Extent, LockStore, Ownership, STRAY_ATTEMPT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::io_thread;
@@ -106,8 +106,8 @@ impl Locks {
     }
 
     /// What a claim of this owner says.
-    pub fn claimant(&self, label: String, renewed: Renewed) -> Claimant {
-        Claimant { host: self.host.clone(), pid: std::process::id(), label, renewed }
+    pub fn claimant(&self, label: String, caps: Caps) -> Claimant {
+        Claimant { host: self.host.clone(), pid: std::process::id(), label, caps }
     }
 
     pub(super) fn floor(&self) -> u64 {
@@ -119,8 +119,8 @@ impl Locks {
     }
 
     /// Remembers a lock that nobody renews.
-    pub fn remember(self: &Arc<Self>, token: &str, key: &str, fence: u64, valid_until: Moment) {
-        self.remember_with(token, key, fence, Keeper::Until(valid_until));
+    pub fn remember(self: &Arc<Self>, token: &str, key: &str, fence: u64, valid_until: Option<Moment>) {
+        self.remember_with(token, key, fence, Keeper::Until(valid_until.unwrap_or_default()));
     }
 
     /// Remembers a lock that a task keeps.
@@ -171,13 +171,18 @@ impl Locks {
         listed
     }
 
+    /// The task that keeps this lock, if there is one.
+    fn keeper_of(&self, key: &str, token: &str) -> Option<mpsc::UnboundedSender<Ask>> {
+        match self.held().get(token) {
+            Some(Held { key: held, keeper: Keeper::Task(keeper), .. }) if held == key => keeper.upgrade(),
+            _ => None,
+        }
+    }
+
     /// Frees a lock.
     pub async fn release(self: &Arc<Self>, key: &str, token: &str) -> Result<Ownership> {
         // Whoever renews it must not bring it back.
-        let keeper = match self.held().get(token) {
-            Some(Held { keeper: Keeper::Task(keeper), .. }) => keeper.upgrade(),
-            _ => None,
-        };
+        let keeper = self.keeper_of(key, token);
         if let Some(keeper) = keeper {
             drop(keeper.send(Ask::Abandon));
         }
@@ -190,6 +195,16 @@ impl Locks {
 
     /// Sets the time left of a lock.
     pub async fn extend(self: &Arc<Self>, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
+        // Whoever keeps it must know until when it lasts.
+        let keeper = self.keeper_of(key, token);
+        if let Some(keeper) = keeper {
+            let (answer, answered) = oneshot::channel();
+            let asked = keeper.send(Ask::Extend(ttl, answer)).is_ok();
+            if asked && answered.await.unwrap_or(Ok(false))? {
+                return Ok(Ownership::Ours);
+            }
+            return Ok(Ownership::Expired);
+        }
         let asked_at = (self.now)();
         let ownership = self.store.extend(key, token, ttl, Extent::Exact).await?;
         if ownership != Ownership::Ours {

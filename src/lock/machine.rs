@@ -15,7 +15,7 @@ use crate::time::Millis;
 
 mod words;
 
-pub use words::{Action, Event, Loss, Moment, Outcome, Renewal, Terms};
+pub use words::{Action, Caps, Event, Loss, Moment, Outcome, Terms};
 
 /// One acquisition.
 #[derive(Debug)]
@@ -130,12 +130,10 @@ impl Machine {
             Phase::Pausing { until } => Some((*until).min(self.give_up_at)),
             Phase::Holding(held) => {
                 let mut next = held.valid_until;
-                if let Some(renewal) = &self.terms.renewal {
-                    if held.extension == Extension::None {
-                        next = next.min(held.renew_at);
-                    }
-                    next = renewal.max_hold.map_or(next, |limit| next.min(held.since + limit.get()));
+                if self.terms.caps.liveness.is_some() && held.extension == Extension::None {
+                    next = next.min(held.renew_at);
                 }
+                next = self.terms.caps.max_hold.map_or(next, |limit| next.min(held.since + limit.get()));
                 Some(next)
             }
         }
@@ -309,17 +307,17 @@ impl Machine {
 
     fn look_at_the_clock(&mut self, now: Moment) -> Vec<Action> {
         let Phase::Holding(held) = &mut self.phase else { return Vec::new() };
-        let hung = self
-            .terms
-            .renewal
-            .is_some_and(|renewal| now.saturating_sub(held.alive_at) >= renewal.liveness.get());
+        let Caps { liveness, max_hold } = self.terms.caps;
+        let hung = liveness.is_some_and(|limit| now.saturating_sub(held.alive_at) >= limit.get());
         if now >= held.valid_until {
             let error = held.last_error.clone();
             return self.lose(if hung { Loss::OwnerHung } else { Loss::Expired(error) });
         }
-        let Some(renewal) = self.terms.renewal else { return Vec::new() };
-        if renewal.max_hold.is_some_and(|limit| now >= held.since + limit.get()) {
+        if max_hold.is_some_and(|limit| now >= held.since + limit.get()) {
             return self.lose(Loss::HeldTooLong);
+        }
+        if liveness.is_none() {
+            return Vec::new();
         }
         if held.extension != Extension::None || now < held.renew_at {
             return Vec::new();

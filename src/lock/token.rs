@@ -1,27 +1,17 @@
 //! Tokens: the value of a lock, which names one acquisition and says who made it.
 //!
-//! `ff1:{id}:{pid}:{renewal}:{host}:{label}` is the claim, made by the client and known before the lock is granted.
+//! `ff1:{id}:{pid}:{caps}:{host}:{label}` is the claim, made by the client and known before the lock is granted.
 //! The server appends `:{acquired at, in milliseconds since 1970}:{fence}`, and both together are the token.
 
 use std::fmt::Write as _;
 
+use super::machine::Caps;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Millis;
 
 const VERSION: &str = "ff1";
 /// The longest host name or label that is kept, in bytes as written.
 const MAX_TEXT_BYTES: usize = 128;
-
-/// How long a lock is renewed, as its token says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renewed {
-    /// Not at all: it expires.
-    Never,
-    /// As long as its owner's event loop turns.
-    WhileAlive,
-    /// The same, and no longer than this.
-    AtMost(Millis),
-}
 
 /// Who claims a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +22,8 @@ pub struct Claimant {
     pub pid: u32,
     /// What the program calls itself, or nothing.
     pub label: String,
-    /// Whether the lock is renewed.
-    pub renewed: Renewed,
+    /// When the lock ends, if nobody releases it.
+    pub caps: Caps,
 }
 
 impl Claimant {
@@ -41,11 +31,13 @@ impl Claimant {
     pub fn claim(&self) -> String {
         let id: u128 = rand::random();
         let mut claim = format!("{VERSION}:{id:032x}:{}:", self.pid);
-        let _ = match self.renewed {
-            Renewed::Never => write!(claim, "-"),
-            Renewed::WhileAlive => write!(claim, "0"),
-            Renewed::AtMost(limit) => write!(claim, "{}", limit.get()),
+        let _ = match self.caps.liveness {
+            None => write!(claim, "-"),
+            Some(liveness) => write!(claim, "{}", liveness.get()),
         };
+        if let Some(limit) = self.caps.max_hold {
+            let _ = write!(claim, "+{}", limit.get());
+        }
         for text in [&self.host, &self.label] {
             claim.push(':');
             escape(text, &mut claim);
@@ -69,17 +61,19 @@ impl Token {
     /// What a token says; `None` if it is not one of ours.
     pub fn parse(token: &[u8]) -> Option<Self> {
         let parts: Vec<&str> = std::str::from_utf8(token).ok()?.split(':').collect();
-        let [version, _id, pid, renewed, host, label, acquired_at, fence] = parts[..] else { return None };
+        let [version, _id, pid, caps, host, label, acquired_at, fence] = parts[..] else { return None };
         if version != VERSION {
             return None;
         }
-        let renewed = match renewed {
-            "-" => Renewed::Never,
-            "0" => Renewed::WhileAlive,
-            limit => Renewed::AtMost(Millis::new(limit.parse().ok()?)),
+        let millis = |text: &str| text.parse().ok().map(Millis::new);
+        let (liveness, max_hold) = match caps.split_once('+') {
+            Some((liveness, limit)) => (liveness, Some(millis(limit)?)),
+            None => (caps, None),
         };
+        let liveness = if liveness == "-" { None } else { Some(millis(liveness)?) };
+        let caps = Caps { liveness, max_hold };
         let claimant =
-            Claimant { host: unescape(host), pid: pid.parse().ok()?, label: unescape(label), renewed };
+            Claimant { host: unescape(host), pid: pid.parse().ok()?, label: unescape(label), caps };
         Some(Self { claimant, acquired_at: acquired_at.parse().ok()?, fence: fence.parse().ok()? })
     }
 
@@ -128,12 +122,14 @@ mod tests {
 
     #[test]
     fn a_token_says_what_went_into_its_claim() {
-        for renewed in [Renewed::Never, Renewed::WhileAlive, Renewed::AtMost(Millis::new(1500))] {
+        let times = [None, Some(Millis::new(1500))];
+        for (liveness, max_hold) in times.iter().flat_map(|one| times.map(|other| (*one, other))) {
+            let caps = Caps { liveness, max_hold };
             let claimant = Claimant {
                 host: "web-1.example".into(),
                 pid: 4711,
                 label: "a:b%c\u{1}\u{85}é ".into(),
-                renewed,
+                caps,
             };
             let token = format!("{}:1700000000000:1700000000000123", claimant.claim());
             let parsed = Token::parse(token.as_bytes()).unwrap();
@@ -147,8 +143,7 @@ mod tests {
 
     #[test]
     fn no_two_claims_are_alike_and_none_starts_another() {
-        let claimant =
-            Claimant { host: String::new(), pid: 1, label: String::new(), renewed: Renewed::Never };
+        let claimant = Claimant { host: String::new(), pid: 1, label: String::new(), caps: Caps::default() };
         let (one, other) = (claimant.claim(), claimant.claim());
         assert!(!one.starts_with(&other) && !other.starts_with(&one));
     }
@@ -171,7 +166,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut_at_a_character() {
         let claimant =
-            Claimant { host: "ü".repeat(500), pid: 1, label: "%".repeat(500), renewed: Renewed::Never };
+            Claimant { host: "ü".repeat(500), pid: 1, label: "%".repeat(500), caps: Caps::default() };
         let token = Token::parse(format!("{}:1:2", claimant.claim()).as_bytes()).unwrap();
         assert_eq!(token.claimant.host, "ü".repeat(64));
         assert_eq!(token.claimant.label, "%".repeat(32));

@@ -15,7 +15,7 @@ export interface Frame {
 }
 
 /** The longest time that a timer of Node counts, in milliseconds. */
-const MAX_TIMER = 2 ** 31 - 1
+export const MAX_TIMER = 2 ** 31 - 1
 
 const chain = new AsyncLocalStorage<Frame>()
 

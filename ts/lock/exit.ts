@@ -1,3 +1,5 @@
+import { constants } from 'node:os'
+
 import { ArgumentError } from '../errors.js'
 
 const DEFAULT_SIGNALS: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT']
@@ -29,8 +31,14 @@ export function releaseOnExit(
   return () => chosen.forEach((signal) => forget(signal, release))
 }
 
+/** One that a process may hear. */
 function isSignal(name: unknown): boolean {
-  return typeof name === 'string' && /^SIG[A-Z0-9]+$/.test(name)
+  return (
+    typeof name === 'string' &&
+    Object.hasOwn(constants.signals, name) &&
+    name !== 'SIGKILL' &&
+    name !== 'SIGSTOP'
+  )
 }
 
 function forget(signal: NodeJS.Signals, release: () => Promise<void>): void {

@@ -37,6 +37,27 @@ type LossDetail = [
   overdue: boolean,
 ]
 
+/** Hears of the loss of one acquisition, also of one that comes before JavaScript hears of the grant. */
+export class LossWatch {
+  /** Ends the watch. */
+  readonly end: () => void
+  #loss: LossDetail | undefined
+  #listener: ((loss: LossDetail) => void) | undefined
+
+  constructor(native: binding.NativeHold) {
+    this.end = watchEvents(native.id, (_name, detail) => {
+      this.#loss = detail as LossDetail
+      this.#listener?.(this.#loss)
+    })
+  }
+
+  /** Calls `listener` at the loss, or now if it has come already. */
+  hear(listener: (loss: LossDetail) => void): void {
+    this.#listener = listener
+    if (this.#loss !== undefined) listener(this.#loss)
+  }
+}
+
 /** A lock that is held, and watched by the core. */
 export class HeldLock implements LockContext {
   readonly key: string
@@ -46,14 +67,17 @@ export class HeldLock implements LockContext {
   readonly #native: binding.NativeHold
   readonly #ttl: number
   readonly #onLost: (error: LockError) => void
-  readonly #unwatch: () => void
+  readonly #watch: LossWatch
   /** Made when somebody wants its signal: most locks are released before. */
   #controller: AbortController | undefined
   #overdue: (() => void) | undefined
+  #isOverdue = false
   #lost: LockError | undefined
+  #released = false
 
   constructor(
     native: binding.NativeHold,
+    watch: LossWatch,
     grant: { key: string; fullKey: string; token: string; fence: number },
     { ttl }: Terms,
     onLost: (error: LockError) => void,
@@ -65,9 +89,11 @@ export class HeldLock implements LockContext {
     this.#native = native
     this.#ttl = ttl
     this.#onLost = onLost
-    this.#unwatch = watchEvents(native.id, (_name, detail) => {
-      const [why, cause, isOverdue] = detail as LossDetail
+    this.#watch = watch
+    watch.hear(([why, cause, isOverdue]) => {
+      if (this.#released || this.#lost !== undefined) return
       this.noteLoss(why, cause === null ? undefined : fromNative(toNative(cause)))
+      this.#isOverdue = isOverdue
       if (isOverdue) this.#overdue?.()
     })
   }
@@ -90,6 +116,7 @@ export class HeldLock implements LockContext {
   untilOverdue(): Promise<void> {
     return new Promise((resolve) => {
       this.#overdue = resolve
+      if (this.#isOverdue) resolve()
     })
   }
 
@@ -113,7 +140,8 @@ export class HeldLock implements LockContext {
 
   /** Whether it was still held. From now on it is not, and nobody is told. */
   async release(): Promise<boolean> {
-    this.#unwatch()
+    this.#released = true
+    this.#watch.end()
     return (await settled(this.#native.release())) === true
   }
 
@@ -127,7 +155,7 @@ export class HeldLock implements LockContext {
 
   /** The lock is lost: everyone is told. */
   noteLoss(why: string, cause?: unknown): void {
-    this.#unwatch()
+    this.#watch.end()
     this.#lost = this.lossError(why, cause)
     this.#controller?.abort(this.#lost)
     this.#onLost(this.#lost)

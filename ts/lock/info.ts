@@ -29,7 +29,8 @@ export interface LockPage {
   cursor: number | null
 }
 
-/** As the core answers: host, pid, label, milliseconds since 1970, fence, renewed, milliseconds at most. */
+/** As the core answers: host, pid, label, milliseconds since 1970, fence, for how many milliseconds it is
+ * renewed without a sign of life, for how many it is held at most. */
 export type NativeHolder =
   | [
       host: string,
@@ -37,7 +38,7 @@ export type NativeHolder =
       label: string,
       acquiredAt: number,
       fence: number,
-      renewed: boolean,
+      liveness: number | null,
       max: number | null,
     ]
   | []
@@ -46,14 +47,15 @@ export type NativeHolder =
 /** The holder of a lock, if the core knows. */
 export function toHolder(holder: NativeHolder): LockHolder | undefined {
   if (holder === null || holder.length === 0) return undefined
-  const [host, pid, label, acquiredAt, fence, renewed, max] = holder
+  const [host, pid, label, acquiredAt, fence, liveness, max] = holder
   return {
     name: label === '' ? `${host}:${pid}` : label,
     host,
     pid,
     acquiredAt: new Date(acquiredAt),
     fence,
-    renewed,
+    renewed: liveness !== null,
+    ...(liveness === null ? {} : { jsLivenessMs: liveness }),
     ...(max === null ? {} : { maxHoldMs: max }),
   }
 }

@@ -1,11 +1,17 @@
 import { hostname } from 'node:os'
 
 import { addressOf, beforeClose, type Connection, fullPrefix, nativeOf } from '../connection.js'
-import { LockError, type LockErrorDetails, type LockHolder } from '../errors.js'
+import {
+  ConnectionError,
+  LockError,
+  type LockErrorDetails,
+  type LockHolder,
+  TimeoutError,
+} from '../errors.js'
 import { binding, guarded, settled } from '../native.js'
 import { checkInteger, checkName } from '../validate.js'
-import { enterAgain, type Frame, heldByChain, holding } from './chain.js'
-import { HeldLock, type LockContext } from './hold.js'
+import { enterAgain, type Frame, heldByChain, holding, MAX_TIMER } from './chain.js'
+import { HeldLock, type LockContext, LossWatch } from './hold.js'
 import {
   type LockInspection,
   type LockPage,
@@ -35,6 +41,7 @@ export interface LockOwner {
 
 interface Grant {
   native: binding.NativeHold
+  watch: LossWatch | undefined
   token: string
   fence: number
 }
@@ -60,6 +67,16 @@ export class Locks {
 
   /** The token of the acquisition, or `null` if somebody else held the lock all the time. */
   async acquire(key: string, terms: Terms): Promise<string | null> {
+    // What most calls ask for needs no object of its own in the core.
+    if (terms.signal === undefined && !terms.fair && terms.replicas === 0 && terms.holder === '') {
+      const { ttl, waitMs, retryDelay } = terms
+      const answer = await settled(
+        this.#native.acquire(checkName('the lock key', key), ttl, waitMs, retryDelay),
+      )
+      if (typeof answer !== 'string') return null
+      this.#owner.granted?.()
+      return answer
+    }
     const grant = await this.#request(key, terms, false)
     return grant instanceof LockError ? null : grant.token
   }
@@ -132,12 +149,15 @@ export class Locks {
     const lock = this.#held(key, grant, terms)
     const running = holding(id, lock, () => fn(lock))
     let outcome: PromiseSettledResult<T> | undefined
+    // This call settles in time whatever the function waits for, so the process must live to see it.
+    const awake = terms.maxHoldMs > 0 ? setInterval(() => {}, MAX_TIMER) : undefined
     try {
       const ended = settledResult(running)
       outcome = await (terms.maxHoldMs === 0
         ? ended
         : Promise.race([ended, lock.untilOverdue().then(() => undefined)]))
     } finally {
+      clearInterval(awake)
       await this.#releaseQuietly(lock)
     }
     if (outcome === undefined || (lock.lost !== undefined && terms.onLoss === 'reject')) {
@@ -170,6 +190,8 @@ export class Locks {
     const { signal } = terms
     if (signal?.aborted === true) throw this.#aborted(key, signal)
     const native = guarded(() => this.#native.request(toRequest(key, terms, kept)))
+    const watch = kept ? new LossWatch(native) : undefined
+    let granted = false
     const abandon = (): void => native.abandon()
     signal?.addEventListener('abort', abandon, { once: true })
     try {
@@ -178,7 +200,8 @@ export class Locks {
         case 'granted': {
           this.#owner.granted?.()
           const [token, fence] = details as [string, number]
-          return { native, token, fence }
+          granted = true
+          return { native, watch, token, fence }
         }
         case 'not-replicated': {
           const message = `${String(details[0])} of ${terms.replicas} replicas knew of it in time`
@@ -198,12 +221,13 @@ export class Locks {
       }
     } finally {
       signal?.removeEventListener('abort', abandon)
+      if (!granted) watch?.end()
     }
   }
 
-  #held(key: string, { native, token, fence }: Grant, terms: Terms): HeldLock {
+  #held(key: string, { native, watch = new LossWatch(native), token, fence }: Grant, terms: Terms): HeldLock {
     const grant = { key, fullKey: this.#fullPrefix + key, token, fence }
-    return new HeldLock(native, grant, terms, (error) => this.#owner.lost?.(error))
+    return new HeldLock(native, watch, grant, terms, (error) => this.#owner.lost?.(error))
   }
 
   async #releaseQuietly(lock: HeldLock): Promise<void> {
@@ -211,8 +235,10 @@ export class Locks {
     try {
       if (!(await lock.release())) lock.noteLoss('it was gone when its function ended')
     } catch (error) {
+      // The core goes on trying, as long as the lock would last.
+      if (error instanceof ConnectionError || error instanceof TimeoutError) return
       const name = JSON.stringify(lock.key)
-      warn(`The lock ${name} may not be released, and then stays until it expires: ${String(error)}`)
+      warn(`The lock ${name} is not released, and stays until it expires: ${String(error)}`)
     }
   }
 
@@ -240,7 +266,7 @@ function toRequest(key: string, terms: Terms, kept: boolean): binding.LockReques
     fair: terms.fair,
     kept,
     liveness: terms.renew && kept ? terms.jsLivenessMs : 0,
-    maxHold: terms.renew && kept ? terms.maxHoldMs : 0,
+    maxHold: kept ? terms.maxHoldMs : 0,
     replicas: terms.replicas,
     replicaTimeout: terms.replicaTimeoutMs,
     label: terms.holder,

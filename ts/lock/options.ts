@@ -35,7 +35,7 @@ export interface HoldOptions {
   jsLivenessMs?: number
   /**
    * How long the lock may be held in all, in milliseconds. Then it is released and counts as lost, whether the function
-   * has ended or not. Default: without limit.
+   * has ended or not. Without renewal the TTL is the limit, and this has no use. Default: without limit.
    */
   maxHoldMs?: number
   /**
@@ -77,23 +77,27 @@ export function checkTtl(what: string, value: unknown): number {
   return checkInteger(what, value, TTL)
 }
 
-function checkBoolean(what: string, value: unknown): boolean {
+export function checkBoolean(what: string, value: unknown): boolean {
   if (typeof value === 'boolean') return value
   throw new ArgumentError('INVALID_ARGUMENT', `${what} must be a boolean, not ${kindOf(value)}`)
 }
 
 function checkSignal(value: unknown): AbortSignal {
-  if (typeof (value as AbortSignal | null)?.aborted === 'boolean') return value as AbortSignal
+  const signal = value as AbortSignal | null
+  // By shape: a signal may come from another realm or a polyfill.
+  if (typeof signal?.aborted === 'boolean' && typeof signal.addEventListener === 'function') return signal
   throw new ArgumentError('INVALID_ARGUMENT', `signal must be an AbortSignal, not ${kindOf(value)}`)
 }
 
 /** Checks options and fills in what is absent. */
 export function toTerms(defaults: Defaults, options: LockOptions | undefined): Terms {
   if (options !== undefined) checkObject('the options', options)
-  const pick = <K extends keyof LockOptions>(name: K): LockOptions[K] => options?.[name] ?? defaults[name]
+  const pick = <K extends keyof LockOptions>(name: K): LockOptions[K] =>
+    options?.[name] === undefined ? defaults[name] : options[name]
+  const or = <V>(value: V | undefined, absent: V): V => (value === undefined ? absent : value)
   const ttl = checkTtl('ttl', pick('ttl'))
   const [liveness, maxHold, signal] = [pick('jsLivenessMs'), pick('maxHoldMs'), pick('signal')]
-  const [holder, onLoss] = [pick('holder') ?? '', pick('onLoss') ?? 'reject']
+  const [holder, onLoss] = [or(pick('holder'), ''), or(pick('onLoss'), 'reject')]
   if (onLoss !== 'reject' && onLoss !== 'warn') {
     throw new ArgumentError('INVALID_ARGUMENT', 'onLoss must be "reject" or "warn"')
   }
@@ -102,21 +106,21 @@ export function toTerms(defaults: Defaults, options: LockOptions | undefined): T
     waitMs: checkInteger('waitMs', pick('waitMs'), { unit: 'milliseconds' }),
     retryDelay: checkMillis('retryDelay', pick('retryDelay')),
     signal: signal === undefined ? undefined : checkSignal(signal),
-    fair: checkBoolean('fair', pick('fair') ?? false),
+    fair: checkBoolean('fair', or(pick('fair'), false)),
     renew: checkBoolean('renew', pick('renew')),
     jsLivenessMs:
       liveness === undefined
         ? 10 * ttl
         : checkInteger('jsLivenessMs', liveness, { min: ttl, unit: 'milliseconds' }),
     maxHoldMs: maxHold === undefined ? 0 : checkMillis('maxHoldMs', maxHold),
-    replicas: checkInteger('replicas', pick('replicas') ?? 0, { max: 1000 }),
-    replicaTimeoutMs: checkInteger('replicaTimeoutMs', pick('replicaTimeoutMs') ?? 1000, {
+    replicas: checkInteger('replicas', or(pick('replicas'), 0), { max: 1000 }),
+    replicaTimeoutMs: checkInteger('replicaTimeoutMs', or(pick('replicaTimeoutMs'), 1000), {
       min: 1,
       max: 60_000,
       unit: 'milliseconds',
     }),
     holder: holder === '' ? '' : checkName('holder', holder),
-    reentrant: checkBoolean('reentrant', pick('reentrant') ?? false),
+    reentrant: checkBoolean('reentrant', or(pick('reentrant'), false)),
     onLoss,
   }
 }

@@ -29,19 +29,31 @@ export async function holdAll<T>(
   const patienceEnds = performance.now() + terms.waitMs
   const held: LockContext[] = []
 
+  let entered = false
+  let refusal: unknown
+
   const next = async (): Promise<T> => {
     const key = sorted[held.length]
-    if (key === undefined) return fn(new HeldLocks(held))
+    if (key === undefined) {
+      const context = new HeldLocks(held)
+      // The first may be lost by the time that the last is granted.
+      context.assertHeld()
+      entered = true
+      return fn(context)
+    }
     const waitMs = terms.waitMs === 0 ? 0 : Math.max(1, Math.round(patienceEnds - performance.now()))
-    return locks.hold(
-      key,
-      { ...terms, waitMs },
-      (lock) => {
-        held.push(lock)
-        return next()
-      },
-      () => refused(key),
-    )
+    const enter = (lock: LockContext): Promise<T> => {
+      held.push(lock)
+      return next()
+    }
+    try {
+      return await locks.hold(key, { ...terms, waitMs }, enter, () => refused(key))
+    } catch (error) {
+      if (entered) throw error
+      // Why `fn` did not run, and not what became of the other locks because of that.
+      refusal ??= error
+      throw refusal
+    }
   }
   return next()
 }

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
+use crate::lock::machine::Caps;
 use crate::lock::memory::MemoryLocks;
-use crate::lock::token::Renewed;
 use crate::lock::{Attempt, Extent, Inspection, LockStore, Ownership, Page};
 use crate::memory::Engine;
 use crate::time::Millis;
@@ -75,9 +75,9 @@ fn request(locks: &Arc<Locks>, wait: u64) -> Request {
             wait: Millis::new(wait),
             poll: Millis::new(100),
             fair: false,
-            renewal: None,
+            caps: Caps::default(),
         },
-        claimant: locks.claimant(String::new(), Renewed::Never),
+        claimant: locks.claimant(String::new(), Caps::default()),
         replicas: None,
     }
 }

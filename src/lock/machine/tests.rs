@@ -21,7 +21,7 @@ fn terms() -> Terms {
         wait: ms(10_000),
         poll: ms(500),
         fair: false,
-        renewal: Some(Renewal { liveness: ms(30_000), max_hold: None }),
+        caps: Caps { liveness: Some(ms(30_000)), max_hold: None },
     }
 }
 

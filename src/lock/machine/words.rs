@@ -19,16 +19,16 @@ pub struct Terms {
     pub poll: Millis,
     /// Whether it waits in the order of arrival.
     pub fair: bool,
-    /// Whether and how it is renewed.
-    pub renewal: Option<Renewal>,
+    /// When its renewal ends.
+    pub caps: Caps,
 }
 
-/// When renewal ends. A lock that is renewed for ever would survive the sense of its owner.
-#[derive(Debug, Clone, Copy)]
-pub struct Renewal {
-    /// How long the owner may go without a sign of life.
-    pub liveness: Millis,
-    /// How long the lock may be held in all.
+/// When a lock ends that nobody releases. One that is renewed for ever would survive the sense of its owner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// How long it is renewed without a sign of life of its owner; `None`: it is not renewed, and expires.
+    pub liveness: Option<Millis>,
+    /// How long it may be held in all.
     pub max_hold: Option<Millis>,
 }
 

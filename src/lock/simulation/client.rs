@@ -294,12 +294,13 @@ impl World {
     /// (e): who hangs is not renewed for longer than it may hang.
     fn check_liveness(&self, number: usize) -> Result<(), String> {
         let task = &self.tasks[number];
-        let (Some(renewal), Some(hung_since)) = (task.terms.renewal, self.clients[task.client].hung_since)
+        let (Some(liveness), Some(hung_since)) =
+            (task.terms.caps.liveness, self.clients[task.client].hung_since)
         else {
             return Ok(());
         };
         let alive = hung_since.max(task.asked_at).max(task.alive_at);
-        if self.local(number) > alive + renewal.liveness.get() {
+        if self.local(number) > alive + liveness.get() {
             return Err(format!("(e) task {number} is renewed though its owner hangs"));
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! What may happen in a run.
 
 use super::dice::Dice;
-use crate::lock::machine::{Renewal, Terms};
+use crate::lock::machine::{Caps, Terms};
 use crate::time::Millis;
 
 /// Which faults a run has, most of them in so many of a thousand cases.
@@ -67,11 +67,11 @@ impl Faults {
 pub fn terms(dice: &mut Dice, scale: u64) -> Terms {
     let ttl = if dice.chance(800) { scale } else { dice.spread(10, 30_000) };
     let wait = if dice.chance(150) { 0 } else { dice.spread(10, 10 * scale).min(60_000) };
-    let renewal = dice.chance(600).then(|| Renewal {
-        liveness: Millis::new(dice.spread(ttl, 10 * ttl)),
-        max_hold: dice.chance(200).then(|| Millis::new(dice.spread(ttl, 10 * ttl))),
-    });
+    let liveness = dice.chance(600).then(|| Millis::new(dice.spread(ttl, 10 * ttl)));
+    let capped = liveness.is_some() && dice.chance(200);
+    let max_hold = capped.then(|| Millis::new(dice.spread(ttl, 10 * ttl)));
+    let caps = Caps { liveness, max_hold };
     // A few polls a TTL, as in production, so that a run does not drown in them.
     let poll = Millis::new((wait / 10).clamp(10, 2_000));
-    Terms { ttl: Millis::new(ttl), wait: Millis::new(wait), poll, fair: dice.chance(400), renewal }
+    Terms { ttl: Millis::new(ttl), wait: Millis::new(wait), poll, fair: dice.chance(400), caps }
 }

@@ -6,7 +6,14 @@ import { releaseOnExit } from '../../lock/exit.js'
 import type { HeldLock, LockContext } from '../../lock/hold.js'
 import type { LockInspection, LockPage } from '../../lock/info.js'
 import { Locks } from '../../lock/locks.js'
-import { checkTtl, type Defaults, type LockOptions, type Terms, toTerms } from '../../lock/options.js'
+import {
+  checkBoolean,
+  checkTtl,
+  type Defaults,
+  type LockOptions,
+  type Terms,
+  toTerms,
+} from '../../lock/options.js'
 import { holdAll, type LocksContext } from '../../lock/set.js'
 import { lockWarnings, warnOnce } from '../../lock/warnings.js'
 import type { Target } from '../../options.js'
@@ -131,13 +138,14 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
       throw new ArgumentError('INVALID_ARGUMENT', 'returns must be "token" or "lock"')
     }
     this.#returnsLocks = returns === 'lock'
-    this.#strict = strict
+    this.#strict = checkBoolean('strict', strict)
+    const warns = checkBoolean('warnings', warnings)
     this.#store = connectStore(redis)
     const { connection } = this.#store
     this.#locks = new Locks(connection, keyPrefix, {
       listed,
       lost: (error) => this.emit('lost', error),
-      granted: () => warnings && warnOnce(connection),
+      granted: () => warns && warnOnce(connection),
     })
     this.#stopListening = releaseOnExit(options?.releaseOnSignal ?? false, () => this.close())
   }
@@ -162,7 +170,8 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
   /** The same, with a {@link Lock} for a result. */
   async tryAcquire(key: string, options: AcquireOptions): Promise<Lock | null>
   async tryAcquire(key: string, ttl?: number | AcquireOptions): Promise<string | Lock | null> {
-    return this.#acquire(key, ttl, { ...this.#defaults, waitMs: 0 })
+    const once = typeof ttl === 'object' && ttl !== null ? { ...ttl, waitMs: 0 } : ttl
+    return this.#acquire(key, once, { ...this.#defaults, waitMs: 0 })
   }
 
   /** Acquires a lock without waiting (contract of flowmonkey's `StateStore`). */
@@ -176,7 +185,7 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
     defaults: Defaults,
   ): Promise<string | Lock | null> {
     if (typeof ttl === 'object' && ttl !== null) return this.#acquireLock(key, toTerms(defaults, ttl))
-    const terms = toTerms(defaults, ttl === undefined ? undefined : { ttl: checkTtl('ttl', ttl) })
+    const terms = toTerms(defaults, ttl === undefined ? undefined : { ttl })
     return this.#returnsLocks ? this.#acquireLock(key, terms) : this.#locks.acquire(key, terms)
   }
 
@@ -269,7 +278,8 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
    * The locks that are held, in the order of their acquisition. From an index, in two round trips: locks that were held
    * for less than 100 ms are not in it, nor are those of other packages.
    */
-  async list({ cursor = 0, limit = 100 }: { cursor?: number; limit?: number } = {}): Promise<LockPage> {
+  async list(options: { cursor?: number; limit?: number } = {}): Promise<LockPage> {
+    const { cursor, limit } = withDefaults('The options', { cursor: 0, limit: 100 }, options)
     return this.#locks.list(cursor, limit)
   }
 

@@ -49,9 +49,9 @@ fn what_may_still_cut_the_time_off_is_reckoned_with() {
 
 #[test]
 fn while_an_extension_is_under_way_it_follows() {
-    for renewal in [terms().renewal, None] {
+    for caps in [terms().caps, Caps::default()] {
         for answer in [Ok(true), Err(error(Unavailable))] {
-            let mut turned = Turned::holding(Terms { renewal, ..terms() });
+            let mut turned = Turned::holding(Terms { caps, ..terms() });
             turned.at(100, Event::AskedToExtend(ms(TTL)));
             assert_eq!(turned.at(200, Event::AskedToExtend(ms(9_000))), []);
             assert_eq!(turned.at(300, Event::Extended(answer)), [extend(9_000)]);

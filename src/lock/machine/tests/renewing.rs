@@ -18,7 +18,7 @@ fn at_a_third_of_the_ttl_and_from_each_extension_on() {
 
 #[test]
 fn not_if_it_was_not_asked_for() {
-    let mut turned = Turned::holding(Terms { renewal: None, ..terms() });
+    let mut turned = Turned::holding(Terms { caps: Caps::default(), ..terms() });
     assert_eq!(turned.timer(), Some(CERTAIN));
     assert_eq!(turned.at(CERTAIN - 1, Event::Elapsed), []);
     assert_eq!(turned.at(CERTAIN, Event::Elapsed), lost(Loss::Expired(None)));
@@ -74,8 +74,8 @@ fn the_server_says_that_it_is_lost() {
 
 #[test]
 fn not_for_an_owner_that_hangs() {
-    let renewal = Some(Renewal { liveness: ms(1_500), max_hold: None });
-    let mut turned = Turned::holding(Terms { renewal, ..terms() });
+    let caps = Caps { liveness: Some(ms(1_500)), max_hold: None };
+    let mut turned = Turned::holding(Terms { caps, ..terms() });
     assert_eq!(turned.at(1_000, Event::Elapsed), renewed());
     turned.at(1_001, Event::Extended(Ok(true)));
     assert_eq!(turned.at(2_000, Event::Elapsed), [Action::Probe]);
@@ -85,8 +85,8 @@ fn not_for_an_owner_that_hangs() {
 
 #[test]
 fn again_for_an_owner_that_comes_back() {
-    let renewal = Some(Renewal { liveness: ms(1_500), max_hold: None });
-    let mut turned = Turned::holding(Terms { renewal, ..terms() });
+    let caps = Caps { liveness: Some(ms(1_500)), max_hold: None };
+    let mut turned = Turned::holding(Terms { caps, ..terms() });
     turned.at(1_000, Event::Elapsed);
     turned.at(1_001, Event::Extended(Ok(true)));
     assert_eq!(turned.at(2_000, Event::Elapsed), [Action::Probe]);
@@ -96,8 +96,8 @@ fn again_for_an_owner_that_comes_back() {
 
 #[test]
 fn an_earlier_sign_of_life_does_not_undo_a_later_one() {
-    let renewal = Some(Renewal { liveness: ms(990), max_hold: None });
-    let mut turned = Turned::holding(Terms { renewal, ..terms() });
+    let caps = Caps { liveness: Some(ms(990)), max_hold: None };
+    let mut turned = Turned::holding(Terms { caps, ..terms() });
     turned.machine.on(START + 900, Event::Alive);
     turned.machine.on(START + 5, Event::Alive);
     assert_eq!(turned.at(1_000, Event::Elapsed), renewed());
@@ -105,11 +105,20 @@ fn an_earlier_sign_of_life_does_not_undo_a_later_one() {
 
 #[test]
 fn no_longer_than_it_may_be_held() {
-    let renewal = Some(Renewal { liveness: ms(30_000), max_hold: Some(ms(1_500)) });
-    let mut turned = Turned::holding(Terms { renewal, ..terms() });
+    let caps = Caps { liveness: Some(ms(30_000)), max_hold: Some(ms(1_500)) };
+    let mut turned = Turned::holding(Terms { caps, ..terms() });
     turned.at(1_000, Event::Elapsed);
     assert_eq!(turned.timer(), Some(1_510));
     turned.at(1_001, Event::Extended(Ok(true)));
     assert_eq!(turned.at(1_509, Event::Elapsed), []);
     assert_eq!(turned.at(1_510, Event::Elapsed), lost_and_withdrawn(Loss::HeldTooLong));
+}
+
+#[test]
+fn a_lock_that_is_not_renewed_has_a_longest_hold_too() {
+    let caps = Caps { liveness: None, max_hold: Some(ms(50)) };
+    let mut turned = Turned::holding(Terms { caps, ..terms() });
+    assert_eq!(turned.timer(), Some(60));
+    assert_eq!(turned.at(59, Event::Elapsed), []);
+    assert_eq!(turned.at(60, Event::Elapsed), lost_and_withdrawn(Loss::HeldTooLong));
 }

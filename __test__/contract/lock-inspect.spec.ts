@@ -1,0 +1,4 @@
+import { onEveryBackend } from '../helpers/backends'
+import { lockInspect } from './lock-inspect'
+
+onEveryBackend('looking at locks', lockInspect)

@@ -103,12 +103,14 @@ async function object(op: string, key: string): Promise<void> {
   try {
     await work(op, key, asked, lock)
   } finally {
+    const lost = lock.signal.aborted || !lock.held
     await lock.release()
-    say(op, { kind: 'released' })
+    // Of one that is lost by our own clock the server says nothing any more.
+    if (!lost && !lock.signal.aborted) say(op, { kind: 'released' })
   }
 }
 
-async function token(op: string, key: string): Promise<void> {
+async function plain(op: string, key: string): Promise<void> {
   const asked = now()
   const acquired = await locks.acquire(key, 200 + below(400))
   if (acquired === null) return
@@ -129,7 +131,7 @@ async function loop(number: number, end: number): Promise<void> {
     let code: string | undefined
     try {
       // oxlint-disable-next-line no-await-in-loop -- one after the other
-      await pick([withLock, withLock, object, token])(op, key)
+      await pick([withLock, withLock, object, plain])(op, key)
     } catch (error) {
       code = (error as LockError).code ?? String(error)
     }

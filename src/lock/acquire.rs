@@ -95,7 +95,7 @@ pub async fn acquire(
                 tokio::select! {
                     biased;
                     () = &mut given_up => Event::AskedToAbandon,
-                    () = waiting.announced() => Event::Announced,
+                    event = waiting.announced() => event,
                     () = sleep(pause) => Event::Elapsed,
                 }
             }
@@ -143,6 +143,8 @@ struct Waiting {
 #[derive(Default)]
 struct Signals {
     wake: Notify,
+    /// It is our turn to watch the lock, and with that to look again in time.
+    turned: Notify,
     has_turn: AtomicBool,
 }
 
@@ -165,12 +167,13 @@ impl Waiting {
     }
 
     /// The lock was released, or it is our turn to see whether it was.
-    async fn announced(&mut self) {
-        let Some(listening) = &mut self.listening else { return };
+    async fn announced(&mut self) -> Event {
+        let Some(listening) = &mut self.listening else { return Event::Announced };
         tokio::select! {
             biased;
-            () = self.signals.wake.notified() => {}
-            () = listening => {}
+            () = self.signals.wake.notified() => Event::Announced,
+            () = self.signals.turned.notified() => Event::Elapsed,
+            () = listening => Event::Announced,
         }
     }
 }
@@ -198,6 +201,7 @@ async fn listen(locks: Arc<Locks>, key: String, room: Arc<Room>, signals: Arc<Si
         }
     };
     signals.has_turn.store(true, Ordering::Relaxed);
+    signals.turned.notify_one();
     if watch.is_none()
         && let Ok(subscribed) = locks.store.watch(&key).await
     {

@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 
 use super::token::Token;
 use super::{
-    Attempt, Claim, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch, STRAY_ATTEMPT,
+    Attempt, Claim, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch, Replicas,
+    STRAY_ATTEMPT,
 };
 use crate::connection::command::Command;
 use crate::connection::pubsub::Subscription;
@@ -37,11 +38,64 @@ impl RedisLocks {
         Self { client, keys }
     }
 
+    /// Takes a lock and waits for replicas. A grant of which too few know, or of which nobody can say who knows, is not
+    /// replicated.
+    async fn acquire_replicated(
+        &self,
+        claim: &Claim,
+        replicas: Replicas,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<Attempt> {
+        let client = self.client.waiter()?;
+        if client.status.generation() == 0 {
+            client.ping().await?;
+        }
+        let generation = client.status.generation();
+        let reply = ACQUIRE.run(client.call(), OnLostReply::Repeat, keys, arguments).await?;
+        let attempt = attempt(reply)?;
+        if !matches!(attempt, Attempt::Granted { .. }) {
+            return Ok(attempt);
+        }
+        // WAIT speaks of what its own connection wrote, and after a loss nobody knows whether that was the grant.
+        match client.wait(replicas.count, replicas.timeout.into()).await {
+            Ok(_) if client.status.generation() != generation => Ok(Attempt::NotReplicated { reached: 0 }),
+            Ok(reached) if reached < replicas.count => Ok(Attempt::NotReplicated { reached }),
+            Ok(_) => Ok(attempt),
+            Err(error) if error.kind().retryable() || error.kind() == ErrorKind::OutcomeUnknown => {
+                Ok(Attempt::NotReplicated { reached: 0 })
+            }
+            Err(error) => {
+                // The caller hears why it has no lock, so it must not have one.
+                drop(self.withdraw(&claim.key, &claim.id).await);
+                Err(error)
+            }
+        }
+    }
+
     async fn run_release(&self, lock: &str, token: &str, on_lost_reply: OnLostReply) -> Result<Ownership> {
         let channel = LockKeys::released(lock);
         let arguments = [token.as_bytes(), channel.as_bytes()];
         let reply = RELEASE.run(self.client.call(), on_lost_reply, &[lock], &arguments).await?;
         ownership(reply)
+    }
+}
+
+/// The answer of an attempt to take a lock.
+fn attempt(reply: Reply) -> Result<Attempt> {
+    match reply {
+        Reply::Bytes(token) => {
+            let token = String::from_utf8_lossy(&token).into_owned();
+            let fence = Token::fence_of(&token)?;
+            Ok(Attempt::Granted { token, fence })
+        }
+        Reply::List(parts) => {
+            let mut parts = parts.into_iter();
+            let wait = parts.next().map_or(Ok(-1), Reply::into_int)?;
+            let holder = parts.next().map_or(Ok(None), Reply::into_bytes)?;
+            Ok(Attempt::Held { look_again: ttl_left(wait), holder })
+        }
+        _ => Err(Error::new(ErrorKind::Closed, "the attempt was given up before it arrived")),
     }
 }
 
@@ -71,36 +125,14 @@ impl LockStore for RedisLocks {
         let arguments = [claim.id.as_bytes(), ttl.as_bytes(), floor.as_bytes(), lease.as_bytes()];
         let (keys, arguments) =
             if claim.fair { (&keys[..], &arguments[..]) } else { (&keys[..3], &arguments[..3]) };
-        let granted = match claim.replicas {
-            None => ACQUIRE.run(self.client.call(), OnLostReply::Repeat, keys, arguments).await,
-            Some(replicas) => {
-                let replicated = self.client.waiter()?;
-                let reply = ACQUIRE.run(replicated.call(), OnLostReply::Repeat, keys, arguments).await;
-                if let Ok(Reply::Bytes(_)) = &reply {
-                    let reached = replicated.wait(replicas.count, replicas.timeout.into()).await?;
-                    if reached < replicas.count {
-                        return Ok(Attempt::NotReplicated { reached });
-                    }
-                }
-                reply
+        let outcome = match claim.replicas {
+            None => {
+                let reply = ACQUIRE.run(self.client.call(), OnLostReply::Repeat, keys, arguments).await;
+                reply.and_then(attempt)
             }
+            Some(replicas) => self.acquire_replicated(claim, replicas, keys, arguments).await,
         };
-        match granted.map_err(|error| error.about(&lock))? {
-            Reply::Bytes(token) => {
-                let token = String::from_utf8_lossy(&token).into_owned();
-                let fence = Token::fence_of(&token)?;
-                Ok(Attempt::Granted { token, fence })
-            }
-            Reply::List(parts) => {
-                let mut parts = parts.into_iter();
-                let wait = parts.next().map_or(Ok(-1), Reply::into_int)?;
-                let holder = parts.next().map_or(Ok(None), Reply::into_bytes)?;
-                Ok(Attempt::Held { look_again: ttl_left(wait), holder })
-            }
-            _ => {
-                Err(Error::new(ErrorKind::Closed, "the attempt was given up before it arrived").about(&lock))
-            }
-        }
+        outcome.map_err(|error| error.about(&lock))
     }
 
     async fn release(&self, key: &str, token: &str) -> Result<Ownership> {

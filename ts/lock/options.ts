@@ -89,12 +89,15 @@ function checkSignal(value: unknown): AbortSignal {
   throw new ArgumentError('INVALID_ARGUMENT', `signal must be an AbortSignal, not ${kindOf(value)}`)
 }
 
+function or<V>(value: V | undefined, absent: V): V {
+  return value === undefined ? absent : value
+}
+
 /** Checks options and fills in what is absent. */
 export function toTerms(defaults: Defaults, options: LockOptions | undefined): Terms {
   if (options !== undefined) checkObject('the options', options)
   const pick = <K extends keyof LockOptions>(name: K): LockOptions[K] =>
     options?.[name] === undefined ? defaults[name] : options[name]
-  const or = <V>(value: V | undefined, absent: V): V => (value === undefined ? absent : value)
   const ttl = checkTtl('ttl', pick('ttl'))
   const [liveness, maxHold, signal] = [pick('jsLivenessMs'), pick('maxHoldMs'), pick('signal')]
   const [holder, onLoss] = [or(pick('holder'), ''), or(pick('onLoss'), 'reject')]

@@ -121,7 +121,14 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
       waitMs: checkInteger('retryDelay * maxRetries', budget, { unit: 'milliseconds' }),
       retryDelay: Math.max(delay, 1),
       renew: false,
-      ...{ fair, holder, jsLivenessMs, maxHoldMs, onLoss, reentrant, replicas, replicaTimeoutMs },
+      fair,
+      holder,
+      jsLivenessMs,
+      maxHoldMs,
+      onLoss,
+      reentrant,
+      replicas,
+      replicaTimeoutMs,
     })
     const returns = options?.returns ?? (isNodeRedis(redis) ? 'lock' : 'token')
     if (returns !== 'token' && returns !== 'lock') {

@@ -4,7 +4,7 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { type Connection, LockError, RedisLockManager, connect } from '../../index.js'
-import { CountingProxy, type Fault } from '../helpers/counting-proxy'
+import { CountingProxy, type Fault, type ProxiedRequest } from '../helpers/counting-proxy'
 import { RedisServer } from '../helpers/redis-server'
 import { Monitor, type MonitoredCommand, type RespClient } from '../helpers/resp-client'
 import { deferred, timed, until } from '../helpers/wait'
@@ -161,9 +161,7 @@ describe('locks on a connection that fails', () => {
     let fault: Fault | undefined
     for (const [round, point] of (['before-forward', 'after-forward', 'before-reply'] as const).entries()) {
       const result = manager.withLock(`k${round}`, () => {
-        const holder = ({ texts }: { texts: string[] }): boolean =>
-          texts.some((text) => text.startsWith('ff1:'))
-        fault = proxy.cutOn(point, holder, { times: 3, mode: 'reset' })
+        fault = proxy.cutOn(point, namesToken, { times: 3, mode: 'reset' })
         return round
       })
       // oxlint-disable-next-line no-await-in-loop -- one after the other
@@ -203,6 +201,10 @@ describe('locks on a connection that fails', () => {
     assert.deepEqual(losses, [])
   })
 })
+
+function namesToken({ texts }: ProxiedRequest): boolean {
+  return texts.some((text) => text.startsWith('ff1:'))
+}
 
 function assertUnknown(error: unknown): void {
   assert.equal((error as LockError).code, 'OUTCOME_UNKNOWN')

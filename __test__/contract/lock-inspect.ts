@@ -44,7 +44,7 @@ export function lockInspect(backend: Backend): void {
     })
 
     it('says who holds it, since when, for how long, and who waits', async () => {
-      const startedAt = Date.now()
+      const begin = Date.now()
       const entered = deferred()
       const leave = deferred()
       const holding = manager.withLock('k', () => (entered.resolve(), leave.promise), {
@@ -66,7 +66,7 @@ export function lockInspect(backend: Backend): void {
         jsLivenessMs: 50_000,
         maxHoldMs: 60_000,
       })
-      assert.ok(Math.abs(acquiredAt.getTime() - startedAt) < 5000 && Number.isSafeInteger(fence))
+      assert.ok(Math.abs(acquiredAt.getTime() - begin) < 5000 && Number.isSafeInteger(fence))
       const unfair = manager.acquire('k')
       await until('one listens', async () => (await hasty.inspect('k')).waiters === 1)
       const fair = [1, 2, 3].map(() => manager.acquire('k', { fair: true }))
@@ -111,18 +111,21 @@ export function lockInspect(backend: Backend): void {
       await manager.release('released', released as string)
       await data.command('DEL', 'fm:lock:deleted')
       await own.close()
-      const stays = async (): Promise<boolean> => (await listed()).map(({ key }) => key).join() === 'stays'
-      await until('one is left', stays)
-      const members = async (): Promise<unknown> => data.command('ZCARD', 'fm:lock:ferroflow:held')
-      if (backend.isServer) await until('also in the index', async () => (await members()) === 1)
+      await until('one is left', async () => (await listed()).map(({ key }) => key).join() === 'stays')
+      if (backend.isServer)
+        await until(
+          'also in the index',
+          async () => (await data.command('ZCARD', 'fm:lock:ferroflow:held')) === 1,
+        )
     })
 
     it('walks past what comes and goes without missing what stays', async () => {
       for (let n = 0; n < 20; n += 1) await manager.acquire(`stays${n}`, 60_000)
       await until('they are listed', async () => (await listed()).length === 20)
-      let stop = false
+      const stop = new AbortController()
       const churn = (async () => {
-        for (let n = 0; !stop; n += 1) await hasty.withLock(`comes${n % 5}`, () => data.command('PING'))
+        for (let n = 0; !stop.signal.aborted; n += 1)
+          await hasty.withLock(`comes${n % 5}`, () => data.command('PING'))
       })()
       for (let round = 0; round < 20; round += 1) {
         const keys = (await listed(3)).map(({ key }) => key).filter((key) => key.startsWith('stays'))
@@ -131,7 +134,7 @@ export function lockInspect(backend: Backend): void {
           Array.from({ length: 20 }, (_, n) => `stays${n}`),
         )
       }
-      stop = true
+      stop.abort()
       await churn
     })
 
@@ -213,7 +216,7 @@ export function lockInspect(backend: Backend): void {
 
     it('of a TTL is refused, and nothing is sent', async () => {
       for (const ttl of badTtls as never[]) {
-        const calls = [
+        const calls: (() => Promise<unknown>)[] = [
           () => manager.acquireLock('k', ttl),
           () => manager.extend('k', 't', ttl),
           () => manager.acquire('k', { ttl }),

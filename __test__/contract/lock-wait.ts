@@ -181,27 +181,27 @@ export function lockWait(backend: Backend): void {
       let inside = 0
       let most = 0
       const ran: number[] = []
-      const last = deferred<Promise<unknown>>()
+      let last: Promise<unknown> = Promise.resolve()
+      const enter = (n: number): Promise<unknown> =>
+        manager.withLock(
+          'k',
+          async () => {
+            inside += 1
+            most = Math.max(most, inside)
+            await data.command('PING')
+            await delay(1)
+            assert.equal(await data.exists('fm:lock:k'), true, 'still held')
+            inside -= 1
+            ran.push(n)
+          },
+          { reentrant: true },
+        )
       await manager.withLock('k', async () => {
-        const enter = (n: number): Promise<unknown> =>
-          manager.withLock(
-            'k',
-            async () => {
-              inside += 1
-              most = Math.max(most, inside)
-              await data.command('PING')
-              await delay(1)
-              assert.equal(await data.exists('fm:lock:k'), true, 'still held')
-              inside -= 1
-              ran.push(n)
-            },
-            { reentrant: true },
-          )
         // Nobody waits for these here.
-        last.resolve(Promise.all(Array.from({ length: 20 }, (_, n) => enter(n))))
+        last = Promise.all(Array.from({ length: 20 }, (_, n) => enter(n)))
       })
       assert.equal(ran.length, 20, 'the lock was held for them')
-      await await last.promise
+      await last
       assert.equal(most, 1)
       await assertNothingLeft()
     })

@@ -43,6 +43,10 @@ describe('locks in a storm', () => {
     assert.deepEqual(uncaught, [])
   })
 
+  async function lockKeys(): Promise<string[]> {
+    return (await client.keys('fm:lock:*')).filter((key) => !key.includes('ferroflow:'))
+  }
+
   it('survive 100 cuts of the connection, each outage below half of the TTL', async (t) => {
     await using proxy = await CountingProxy.start(server)
     const connection = connect(proxy.url)
@@ -121,11 +125,12 @@ describe('locks in a storm', () => {
           lost += 1
         })
     }
-    const worker = async (): Promise<void> => {
-      // oxlint-disable-next-line no-await-in-loop -- one after the other
-      while (begun < pairs) await pair()
-    }
-    await Promise.all(Array.from({ length: 100 }, worker))
+    const workers = 100
+    await Promise.all(
+      Array.from({ length: workers }, async () => {
+        for (let round = 0; round < pairs / workers; round += 1) await pair()
+      }),
+    )
     await until('all releases are seen', () => released.size >= pairs - lost, 20_000)
     await manager.close()
     assert.deepEqual(wrong, [])
@@ -141,9 +146,7 @@ describe('locks in a storm', () => {
     await Promise.all(lanes.map((lane) => lane.run(1000)))
     t.diagnostic(inspect(outcomes))
     assert.ok((outcomes.get('fine') ?? 0) > 1000, inspect(outcomes))
-    const held = async (): Promise<string[]> =>
-      (await client.keys('fm:lock:*')).filter((key) => !key.includes('ferroflow:'))
-    await until('nothing is left', async () => (await held()).length === 0, 3000)
+    await until('nothing is left', async () => (await lockKeys()).length === 0, 3000)
   })
 })
 
@@ -156,7 +159,7 @@ class Lane {
   constructor(
     readonly server: RedisServer,
     readonly outcomes: Map<string, number>,
-    readonly random: Random,
+    readonly randomness: Random,
   ) {}
 
   async run(faults: number): Promise<void> {
@@ -177,7 +180,7 @@ class Lane {
   }
 
   async #strike(proxy: CountingProxy): Promise<void> {
-    const { below, pick } = this.random
+    const { below, pick } = this.randomness
     const mode = pick(['end', 'reset'] as const)
     const kind = below(7)
     if (kind === 0) {
@@ -204,7 +207,7 @@ class Lane {
   }
 
   async #call(manager: RedisLockManager): Promise<void> {
-    const { below } = this.random
+    const { below } = this.randomness
     for (let round = 0; !this.#stop; round += 1) {
       const control = new AbortController()
       const abort = below(5) === 0 ? setTimeout(() => control.abort(), below(50)) : undefined

@@ -204,7 +204,8 @@ impl Client {
         self.further(&self.waiter, self.config.clone(), Role::Commands)
     }
 
-    /// Waits until so many replicas have what was written on this connection, and says how many do.
+    /// Waits until so many replicas have what was written on this connection, and says how many do. On another one than
+    /// that of the write the answer means nothing: compare [`StatusBoard::generation`].
     pub async fn wait(&self, replicas: u32, at_most: Duration) -> Result<u32> {
         let call = Call { deadline: Instant::now() + at_most + self.config.call_timeout(), ..self.call() };
         let millis = at_most.as_millis() as u64;

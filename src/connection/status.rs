@@ -1,6 +1,6 @@
 //! The state of a connection, and those who want to know when it changes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
@@ -37,6 +37,7 @@ pub type Watcher = Box<dyn Fn(Status, Option<&Error>) + Send>;
 pub struct StatusBoard {
     state: Mutex<State>,
     resp3: AtomicBool,
+    generation: AtomicU64,
 }
 
 struct State {
@@ -50,6 +51,7 @@ impl Default for StatusBoard {
         Self {
             state: Mutex::new(State { status: Status::Connecting, next_watcher: 0, watchers: Vec::new() }),
             resp3: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
         }
     }
 }
@@ -69,8 +71,14 @@ impl StatusBoard {
         self.resp3.load(Ordering::Acquire)
     }
 
+    /// Which connection this is, or the last one was, counted from 1; 0 before the first.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// A connection is up.
     pub fn connected(&self, resp3: bool) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
         self.resp3.store(resp3, Ordering::Release);
         self.set(Status::Ready, None);
     }

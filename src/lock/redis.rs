@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::token::Token;
 use super::{
     Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch,
-    STRAY_ATTEMPT,
+    Replicas, STRAY_ATTEMPT,
 };
 use crate::connection::command::Command;
 use crate::connection::pubsub::Subscription;
@@ -36,6 +36,35 @@ impl RedisLocks {
     /// Locks with these keys.
     pub fn new(client: Arc<Client>, keys: LockKeys) -> Self {
         Self { client, keys }
+    }
+
+    /// Takes a lock and waits for replicas. A grant of which too few know, or of which nobody can say who knows, is not
+    /// replicated.
+    async fn acquire_replicated(&self, claim: &Claim, replicas: Replicas, keys: &[&str]) -> Result<Attempt> {
+        let client = self.client.waiter()?;
+        if client.status.generation() == 0 {
+            client.ping().await?;
+        }
+        let generation = client.status.generation();
+        let reply = attempt_until_answered(client.call(), claim, keys).await?;
+        let attempt = attempt(reply)?;
+        if !matches!(attempt, Attempt::Granted { .. }) {
+            return Ok(attempt);
+        }
+        // WAIT speaks of what its own connection wrote, and after a loss nobody knows whether that was the grant.
+        match client.wait(replicas.count, replicas.timeout.into()).await {
+            Ok(_) if client.status.generation() != generation => Ok(Attempt::NotReplicated { reached: 0 }),
+            Ok(reached) if reached < replicas.count => Ok(Attempt::NotReplicated { reached }),
+            Ok(_) => Ok(attempt),
+            Err(error) if error.kind().retryable() || error.kind() == ErrorKind::OutcomeUnknown => {
+                Ok(Attempt::NotReplicated { reached: 0 })
+            }
+            Err(error) => {
+                // The caller hears why it has no lock, so it must not have one.
+                drop(self.withdraw(&claim.key, &claim.id).await);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -77,6 +106,24 @@ async fn attempt_until_answered(call: Call<'_>, claim: &Claim, keys: &[&str]) ->
     }
 }
 
+/// The answer of an attempt to take a lock.
+fn attempt(reply: Reply) -> Result<Attempt> {
+    match reply {
+        Reply::Bytes(token) => {
+            let token = String::from_utf8_lossy(&token).into_owned();
+            let fence = Token::fence_of(&token)?;
+            Ok(Attempt::Granted { token, fence })
+        }
+        Reply::List(parts) => {
+            let mut parts = parts.into_iter();
+            let wait = parts.next().map_or(Ok(-1), Reply::into_int)?;
+            let holder = parts.next().map_or(Ok(None), Reply::into_bytes)?;
+            Ok(Attempt::Held { look_again: ttl_left(wait), holder })
+        }
+        _ => Err(Error::new(ErrorKind::Closed, "the attempt was given up before it arrived")),
+    }
+}
+
 /// The answer of a script that changes a lock that must be held under a token.
 fn ownership(reply: Reply) -> Result<Ownership> {
     match reply {
@@ -99,36 +146,11 @@ impl LockStore for RedisLocks {
         let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
         let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
         let keys = if claim.fair { &keys[..] } else { &keys[..3] };
-        let granted = match claim.replicas {
-            None => attempt_until_answered(self.client.call(), claim, keys).await,
-            Some(replicas) => {
-                let replicated = self.client.waiter()?;
-                let reply = attempt_until_answered(replicated.call(), claim, keys).await;
-                if let Ok(Reply::Bytes(_)) = &reply {
-                    let reached = replicated.wait(replicas.count, replicas.timeout.into()).await?;
-                    if reached < replicas.count {
-                        return Ok(Attempt::NotReplicated { reached });
-                    }
-                }
-                reply
-            }
+        let outcome = match claim.replicas {
+            None => attempt_until_answered(self.client.call(), claim, keys).await.and_then(attempt),
+            Some(replicas) => self.acquire_replicated(claim, replicas, keys).await,
         };
-        match granted.map_err(|error| error.about(&lock))? {
-            Reply::Bytes(token) => {
-                let token = String::from_utf8_lossy(&token).into_owned();
-                let fence = Token::fence_of(&token)?;
-                Ok(Attempt::Granted { token, fence })
-            }
-            Reply::List(parts) => {
-                let mut parts = parts.into_iter();
-                let wait = parts.next().map_or(Ok(-1), Reply::into_int)?;
-                let holder = parts.next().map_or(Ok(None), Reply::into_bytes)?;
-                Ok(Attempt::Held { look_again: ttl_left(wait), holder })
-            }
-            _ => {
-                Err(Error::new(ErrorKind::Closed, "the attempt was given up before it arrived").about(&lock))
-            }
-        }
+        outcome.map_err(|error| error.about(&lock))
     }
 
     async fn release(&self, key: &str, token: &str) -> Result<Ownership> {

@@ -24,8 +24,7 @@ export async function holdAll<T>(
     const what = Array.isArray(keys) ? 'an empty one' : kindOf(keys)
     throw new ArgumentError('INVALID_ARGUMENT', `keys must be an array of lock keys, not ${what}`)
   }
-  const names = new Set(keys.map((key) => checkName('the lock key', key)))
-  const sorted = [...names].toSorted()
+  const sorted = [...new Set(keys.map((key) => checkName('the lock key', key)))].toSorted()
   const patienceEnds = performance.now() + terms.waitMs
   const held: LockContext[] = []
 

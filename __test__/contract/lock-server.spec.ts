@@ -1,0 +1,275 @@
+/** Locks on servers that replicate, evict, or allow little. */
+import assert from 'node:assert/strict'
+import { after, afterEach, before, describe, it } from 'node:test'
+import { FerroflowError, LockError, RedisLockManager, connect } from '../../index.js'
+import { CountingProxy } from '../helpers/counting-proxy'
+import { like, SECRET } from '../helpers/errors'
+import { Program } from '../helpers/program'
+import { RedisServer } from '../helpers/redis-server'
+import type { RespClient } from '../helpers/resp-client'
+import { timed, until } from '../helpers/wait'
+
+describe('a lock that replicas must know of', () => {
+  let master: RedisServer
+  let replica: RedisServer
+  let client: RespClient
+  let manager: RedisLockManager
+  const options = { replicas: 1, replicaTimeoutMs: 400, ttl: 60_000 }
+
+  before(async () => {
+    master = await RedisServer.start()
+    replica = await RedisServer.start({ args: ['--replicaof', master.host, String(master.port)] })
+    client = await master.client()
+    await connected(1)
+    manager = new RedisLockManager(master.url)
+  })
+  after(async () => {
+    await manager.close()
+    client.close()
+    await Promise.all([master.stop(), replica.stop()])
+  })
+  afterEach(() => client.command('FLUSHALL'))
+
+  async function connected(count: number): Promise<void> {
+    await until(
+      `${count} replicas are connected`,
+      async () => {
+        const info = await client.info('replication')
+        return count === 0 ? info['connected_slaves'] === '0' : /online/.test(info[`slave${count - 1}`] ?? '')
+      },
+      20_000,
+    )
+  }
+
+  it('is granted when they do', async () => {
+    const lock = await manager.acquire('k', options)
+    using there = await replica.client()
+    assert.equal(await there.command('GET', 'fm:lock:k'), lock?.token)
+    assert.equal(await manager.acquire('k', { ...options, waitMs: 0 }), null)
+    await lock?.release()
+    assert.equal(await manager.withLock('k', () => 'in', options), 'in')
+  })
+
+  it('is freed again and refused when they are silent; others need not wait for that', async () => {
+    replica.pause()
+    try {
+      const call = timed(() =>
+        manager.withLock('k', () => assert.fail(), { ...options, replicaTimeoutMs: 1000 }),
+      )
+      await until('it is taken', () => manager.isLocked('k'))
+      const { ms } = await timed(() => manager.withLock('other', () => manager.isLocked('k')))
+      assert.ok(ms < 500, `${ms} ms`)
+      const { ms: took, outcome } = await call
+      assert.ok(took >= 990 && took < 3000, `${took} ms`)
+      assert.ok(outcome.status === 'rejected')
+      like({ type: LockError, code: 'LOCK_NOT_REPLICATED', message: /0 of 1 replicas/, key: 'fm:lock:k' })(
+        outcome.reason,
+      )
+      assert.equal(outcome.reason.retryable, true)
+      await until('it is free', async () => !(await manager.isLocked('k')), 1000)
+    } finally {
+      replica.resume()
+    }
+  })
+
+  it('is refused when there are too few', async () => {
+    await assert.rejects(manager.acquire('k', { ...options, replicas: 2 }), {
+      code: 'LOCK_NOT_REPLICATED',
+      message: /1 of 2 replicas/,
+    })
+    await until('it is free', async () => !(await manager.isLocked('k')), 1000)
+  })
+
+  it('is free again if the user may not ask', async () => {
+    await client.command('ACL', 'SETUSER', 'modest', 'on', `>${SECRET}`, '~*', '&*', '+@all', '-wait')
+    const modest = new RedisLockManager({ port: master.port, username: 'modest', password: SECRET })
+    await assert.rejects(
+      modest.acquire('k', options),
+      (error: FerroflowError) => error.code === 'NO_PERMISSION',
+    )
+    await until('it is free', async () => !(await manager.isLocked('k')), 1000)
+    await modest.close()
+  })
+
+  it('is free again if the connection fails meanwhile', async () => {
+    await using proxy = await CountingProxy.start(master)
+    const cut = new RedisLockManager(proxy.url)
+    await cut.acquire('warm', options)
+    proxy.cutOn('after-forward', ({ name }) => name === 'WAIT', { times: 1, mode: 'reset' })
+    replica.pause()
+    try {
+      // WAIT on another connection knows nothing of what this one wrote, and would say yes at once.
+      await assert.rejects(cut.acquire('k', options), { code: 'LOCK_NOT_REPLICATED' })
+    } finally {
+      replica.resume()
+    }
+    await until('it is free', async () => !(await manager.isLocked('k')), 1500)
+    await cut.close()
+  })
+})
+
+describe('a server that may evict locks', () => {
+  let server: RedisServer
+  before(async () => {
+    server = await RedisServer.start({ args: ['--maxmemory', '100mb', '--maxmemory-policy', 'allkeys-lru'] })
+  })
+  after(() => server.stop())
+
+  async function warningsOf(options: string): Promise<string[]> {
+    await using program = new Program([
+      '--eval',
+      `
+      const { RedisLockManager, connect } = require('ferroflow')
+      process.on('warning', (warning) => console.log('warning', warning.code, warning.message))
+      const use = async (n) => {
+        const locks = new RedisLockManager('${server.url}', ${options})
+        await locks.withLock('k' + n, () => {})
+        await locks.withLock('k' + n, () => {})
+        await new Promise((done) => setTimeout(done, 100))
+        await locks.close()
+      }
+      Promise.all([use(1), use(2)]).then(() => use(3)).then(() => console.log('end'))`,
+    ])
+    assert.deepEqual(await program.ended(), { code: 0, signal: null }, program.output)
+    assert.match(program.output, /^end$/m)
+    return program.output.split('\n').filter((line) => line.startsWith('warning'))
+  }
+
+  it('is worth a warning, once', async () => {
+    const warnings = await warningsOf('{}')
+    assert.equal(warnings.length, 1, warnings.join('\n'))
+    assert.match(warnings[0] ?? '', /FERROFLOW_EVICTION .*allkeys-lru/)
+  })
+
+  it('is worth none if nobody wants to hear it', async () => {
+    assert.deepEqual(await warningsOf('{ warnings: false }'), [])
+  })
+
+  it('shows in health, and others do not', async () => {
+    const risky = new RedisLockManager(server.url, { warnings: false })
+    const { warnings } = await risky.health()
+    assert.equal(warnings.length, 1)
+    assert.match(warnings[0] ?? '', /allkeys-lru.*Use noeviction/)
+    await risky.close()
+    await using calm = await RedisServer.start()
+    const fine = new RedisLockManager(calm.url)
+    assert.deepEqual(await fine.health(), { warnings: [] })
+    await fine.close()
+  })
+})
+
+describe('a user who may do little', () => {
+  let server: RedisServer
+  let client: RespClient
+  before(async () => {
+    server = await RedisServer.start()
+    client = await server.client()
+  })
+  after(async () => {
+    client.close()
+    await server.stop()
+  })
+  afterEach(() => client.command('FLUSHALL'))
+
+  async function managerOf(...rights: string[]): Promise<RedisLockManager> {
+    await client.command(
+      'ACL',
+      'SETUSER',
+      'modest',
+      'reset',
+      'on',
+      `>${SECRET}`,
+      '~*',
+      '&*',
+      '+@all',
+      ...rights,
+    )
+    return new RedisLockManager({ port: server.port, username: 'modest', password: SECRET })
+  }
+
+  /** How often scripts ran. */
+  async function looks(): Promise<number> {
+    const { eval: whole, evalsha } = await client.commandStats()
+    return (whole?.calls ?? 0) + (evalsha?.calls ?? 0)
+  }
+
+  it('needs no INFO', async () => {
+    const manager = await managerOf('-info')
+    const warnings: Error[] = []
+    const listen = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', listen)
+    assert.equal(await manager.withLock('k', () => 5), 5)
+    assert.deepEqual(await manager.health(), { warnings: [] })
+    process.off('warning', listen)
+    assert.deepEqual(warnings, [])
+    await manager.close()
+  })
+
+  it('needs no channels: those who wait look from time to time', async () => {
+    const manager = await managerOf('resetchannels')
+    const token = await manager.acquire('k')
+    const waiting = timed(() => manager.acquire('k', 1000))
+    const earlier = await looks()
+    await until('it looks again', async () => (await looks()) > earlier + 2)
+    assert.equal(await manager.release('k', token as string), true)
+    const { ms, outcome } = await waiting
+    assert.ok(outcome.status === 'fulfilled' && outcome.value !== null && ms < 1500, `${ms} ms`)
+    assert.equal((await manager.inspect('k')).locked, true)
+    assert.equal(await manager.forceRelease('k'), true)
+    await manager.close()
+  })
+
+  it('who may not release keeps the result, and a warning says so', async () => {
+    const manager = await managerOf('-del')
+    const warnings: (Error & { code?: string })[] = []
+    const listen = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', listen)
+    assert.equal(await manager.withLock('k', () => 'kept', 300), 'kept')
+    const error = new Error('mine')
+    await assert.rejects(
+      manager.withLock(
+        'l',
+        () => {
+          throw error
+        },
+        300,
+      ),
+      (thrown) => thrown === error,
+    )
+    await until('both warnings', () => warnings.length === 2)
+    process.off('warning', listen)
+    assert.deepEqual(
+      warnings.map(({ code }) => code),
+      ['FERROFLOW_LOCK', 'FERROFLOW_LOCK'],
+    )
+    assert.ok(warnings.every(({ message }) => !message.includes(SECRET)))
+    await until('it expires', async () => !(await manager.isLocked('k')), 1500)
+    await manager.close()
+  })
+})
+
+describe('closing a manager', () => {
+  it('frees 500 locks in one round trip', async () => {
+    await using server = await RedisServer.start()
+    await using proxy = await CountingProxy.start(server)
+    const connection = connect(proxy.url)
+    const manager = new RedisLockManager(connection, { warnings: false })
+    const token = await manager.acquire('warm')
+    await manager.release('warm', token as string)
+    for (let n = 0; n < 500; n += 1)
+      // oxlint-disable-next-line no-await-in-loop -- one after the other
+      await (n % 2 ? manager.acquire(`k${n}`) : manager.acquire(`k${n}`, { renew: true }))
+    using client = await server.client()
+    await until(
+      'they are listed',
+      async () => (await client.command('ZCARD', 'fm:lock:ferroflow:held')) === 500,
+    )
+    const { requests } = await proxy.count(() => manager.close())
+    const releases = requests.filter(({ name }) => name.startsWith('EVAL'))
+    assert.equal(releases.length, 500)
+    assert.equal(new Set(releases.map(({ roundTrip }) => roundTrip)).size, 1)
+    const left = (await client.keys('fm:lock:*')).filter((key) => !key.endsWith('ferroflow:fence'))
+    assert.deepEqual(left, [])
+    await connection.close()
+  })
+})

@@ -301,10 +301,14 @@ async function stateOf(client: RespClient): Promise<string | undefined> {
   return /cluster_state:(\w+)/.exec(text)?.[1]
 }
 
-/** A connection of its own each time: a change of role ends those that there are. */
+/** A change of role ends the connections that there are, also this one. */
 async function isWritable(server: RedisServer): Promise<boolean> {
-  using client = await server.client()
-  return (await client.info('replication'))['role'] === 'master' && (await stateOf(client)) === 'ok'
+  try {
+    using client = await server.client()
+    return (await client.info('replication'))['role'] === 'master' && (await stateOf(client)) === 'ok'
+  } catch {
+    return false
+  }
 }
 
 async function inSync(client: RespClient): Promise<boolean> {

@@ -165,10 +165,14 @@ export class SentinelTrio {
   }
 }
 
-/** A connection of its own each time: a change of role ends those that there are. */
+/** A change of role ends the connections that there are, also this one. */
 async function isMaster(server: RedisServer): Promise<boolean> {
-  using client = await server.client()
-  return (await client.info('replication'))['role'] === 'master'
+  try {
+    using client = await server.client()
+    return (await client.info('replication'))['role'] === 'master'
+  } catch {
+    return false
+  }
 }
 
 function pairs(words: readonly string[]): Record<string, string> {

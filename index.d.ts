@@ -48,6 +48,38 @@ export interface ConnectionOptions {
   maxQueuedCommands?: number
   /** Bytes of commands that may wait while there is no connection. Default: 64 MiB. */
   maxQueuedBytes?: number
+  /** Sentinels that know where the master {@link ConnectionOptions.name} is; port 26379 by default. */
+  sentinels?: readonly NodeAddress[]
+  /** Name of the master that the {@link ConnectionOptions.sentinels} watch. */
+  name?: string
+  /** ACL user on the Sentinels. Default: their default user. */
+  sentinelUsername?: string | null
+  sentinelPassword?: string | null
+  /** TLS to the Sentinels. Default: none. */
+  sentinelTLS?: TlsOptions | object | boolean
+  /** Whether `tls` is used with `sentinels`. Without it, `tls` is refused there. */
+  enableTLSForSentinelMode?: boolean
+  /** Whether to ask the Sentinels for further ones. Default: true. */
+  updateSentinels?: boolean
+  /**
+   * Nodes of a Redis Cluster, of which one must be reachable. All other options hold for every node. An array of
+   * `{ host, port }`, of URLs or of ports; a node's own `username`, `password` and `tls` count where the options name
+   * none, those of the first node.
+   */
+  cluster?: readonly (NodeAddress | string | number)[]
+  /** Where the addresses that a cluster or the Sentinels name are reached: `{ 'host:port': { host, port } }`. */
+  natMap?: Record<
+    string,
+    {
+      host: string
+      port: number
+    }
+  >
+}
+interface NodeAddress {
+  /** Default: `127.0.0.1`. */
+  host?: string
+  port?: number
 }
 /**
  * An ioredis 5 or 6 instance. Its options are read and ferroflow opens a connection of its own; the instance is
@@ -58,6 +90,12 @@ export interface IoredisClient {
   readonly status: string
   hgetall: unknown
   duplicate: unknown
+}
+interface IoredisCluster {
+  readonly options: object
+  readonly status: string
+  readonly isCluster: true
+  hgetall: unknown
 }
 /** A node-redis 4, 5 or 6 client. Its options are read, as with {@link IoredisClient}. */
 export interface NodeRedisClient {
@@ -71,11 +109,14 @@ export interface NodeRedisClient {
  *
  * - `'redis://…'`, `'rediss://…'`, `'host:port'`, `'unix:/path'` or `'/path'`
  * - {@link ConnectionOptions}
- * - an ioredis or node-redis client, whose options are read
+ * - `{ sentinels: [{ host, port }, …], name }`: the master that Sentinels watch
+ * - `{ cluster: [{ host, port }, …] }`: a Redis Cluster
+ * - an ioredis client or `Cluster`, or a node-redis client, whose options are read
  * - a {@link Connection}, which is shared
  * - `'memory://'` or `'memory://name'`: the embedded engine, shared by name within the process
  */
-export type Target = string | ConnectionOptions | IoredisClient | NodeRedisClient | Connection
+export type Target =
+  string | ConnectionOptions | IoredisClient | IoredisCluster | NodeRedisClient | Connection
 /** `connecting` at first, `ready`, `reconnecting` after a loss or a refusal, `closed` by its owner. */
 export type ConnectionStatus = 'connecting' | 'ready' | 'reconnecting' | 'closed'
 /** What a word of a command may be. Numbers are sent in decimal. */

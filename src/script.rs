@@ -2,9 +2,9 @@
 
 use std::sync::OnceLock;
 
+use crate::connection::client::Call;
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::connection::single::Call;
 use crate::error::{ErrorKind, Result};
 
 /// A script. The first call on a connection sends its source, which costs no extra round trip; later ones send the
@@ -58,7 +58,7 @@ impl Script {
                 OnLostReply::Report => command,
             }
         };
-        if !call.client().first_use_of_script(digest) {
+        if !call.client().first_use_of_script(digest, keys.first().unwrap_or(&"")) {
             match call.command(request("EVALSHA", digest)).await {
                 // The server was flushed, restarted or replaced behind our back.
                 Err(error) if error.kind() == ErrorKind::NoScript => {}

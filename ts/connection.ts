@@ -3,7 +3,7 @@ import { inspect, types } from 'node:util'
 
 import { ArgumentError, ConfigError, ServerError, fromNative } from './errors.js'
 import { binding, guarded, listen, settled } from './native.js'
-import type { ConnectionOptions, NativeConfig, Target } from './options.js'
+import type { ConnectionOptions, NativeAddress, NativeConfig, Target } from './options.js'
 import { type LooseOptions, resolveTarget } from './target.js'
 import { kindOf } from './validate.js'
 
@@ -115,9 +115,21 @@ export function isConnection(target: unknown): target is Connection {
 
 /** An address for people, without credentials. */
 function describe({ endpoint, db }: NativeConfig): string {
-  if ('memory' in endpoint) return `memory://${endpoint.memory.name}`
-  const place = 'unix' in endpoint ? endpoint.unix.path : `${endpoint.tcp.host}:${endpoint.tcp.port}`
+  const place = describePlace(endpoint)
   return db === 0 ? place : `${place}/${db}`
+}
+
+function describePlace(endpoint: NativeConfig['endpoint']): string {
+  if ('memory' in endpoint) return `memory://${endpoint.memory.name}`
+  if ('unix' in endpoint) return endpoint.unix.path
+  if ('tcp' in endpoint) return addressOf(endpoint.tcp)
+  if ('cluster' in endpoint) return `cluster ${endpoint.cluster.nodes.map(addressOf).join(', ')}`
+  const { name, sentinels } = endpoint.sentinel
+  return `${name} of sentinels ${sentinels.map(addressOf).join(', ')}`
+}
+
+function addressOf({ host, port }: NativeAddress): string {
+  return `${host}:${port}`
 }
 
 /**

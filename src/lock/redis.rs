@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Attempt, LockStore, ReleaseWatch};
+use crate::connection::client::Client;
 use crate::connection::command::Command;
 use crate::connection::pubsub::Subscription;
-use crate::connection::single::Client;
 use crate::error::{ErrorKind, Result};
 use crate::key::LockKeys;
 use crate::script::{OnLostReply, Script};

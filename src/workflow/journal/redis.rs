@@ -8,9 +8,9 @@ use super::{
     Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, StatusChange, Step, StepChange, StepHistory,
     Transition,
 };
+use crate::connection::client::{Call, Client};
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::connection::single::{Call, Client};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{JournalKeys, check_name};
 use crate::script::{OnLostReply, Script};

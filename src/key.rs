@@ -26,6 +26,41 @@ pub fn check_prefix(what: &str, prefix: &str) -> Result<()> {
     if prefix.is_empty() { Ok(()) } else { check_name(what, prefix) }
 }
 
+/// How many slots a cluster has.
+pub const SLOTS: usize = 16_384;
+
+/// The slot of a cluster that a key lies in: that of its hash tag, `{tag}`, if it has one.
+pub fn slot(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        let close = rest.iter().position(|byte| *byte == b'}')?;
+        // An empty tag is none.
+        (close > 0).then(|| &rest[..close])
+    });
+    crc16(tag.unwrap_or(key)) % SLOTS as u16
+}
+
+/// CRC-16/XMODEM.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+const CRC16: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < table.len() {
+        let mut crc = (index as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[index] = crc;
+        index += 1;
+    }
+    table
+};
+
 /// Keys of the workflow state service: `{prefix}:run:{runId}` and so on (contract of @pikku-workflows/redis).
 #[derive(Debug, Clone)]
 pub struct WorkflowKeys {
@@ -297,6 +332,25 @@ mod tests {
         let saga = SagaKeys::new("", "saga-bus:").unwrap();
         assert_eq!(saga.state("OrderSaga", "order-123").unwrap(), "saga-bus:saga:OrderSaga:order-123");
         assert_eq!(saga.index("OrderSaga", "saga-456").unwrap(), "saga-bus:saga:OrderSaga:idx:id:saga-456");
+    }
+
+    #[test]
+    fn slots_are_those_of_the_servers() {
+        // As CLUSTER KEYSLOT answers them.
+        for (key, expected) in [
+            ("", 0),
+            ("123456789", 12739),
+            ("foo", 12182),
+            ("foo{bar}{zap}", 5061),
+            ("{bar}", 5061),
+            ("bar", 5061),
+            ("foo{{bar}}zap", 4015),
+            ("{bar", 4015),
+        ] {
+            assert_eq!(slot(key.as_bytes()), expected, "{key}");
+        }
+        assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"));
+        assert_eq!(slot(b"foo}{bar}"), slot(b"bar"));
     }
 
     #[test]

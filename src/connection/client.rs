@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::cluster::Cluster;
 use super::command::Command;
 use super::config::{Config, Endpoint};
 use super::node::{Node, Overseer, Role, closed_error};
@@ -18,23 +19,30 @@ use crate::error::{ErrorKind, Result};
 /// A connection to a server, to the master of Sentinels, or to a cluster.
 pub struct Client {
     config: Config,
-    node: Arc<Node>,
+    topology: Topology,
+}
+
+enum Topology {
+    /// One server at a time.
+    Node(Arc<Node>),
+    Cluster(Arc<Cluster>),
 }
 
 impl Client {
     /// Starts connecting. Never fails later: a connection that cannot be made is tried again.
     pub fn start(config: Config) -> Result<Arc<Self>> {
-        let node = match &config.endpoint {
+        let topology = match &config.endpoint {
+            Endpoint::Cluster(options) => Topology::Cluster(Cluster::start(config.clone(), options.clone())?),
             Endpoint::Sentinel(options) => {
                 let sentinels = Sentinels::new(config.clone(), options.clone());
                 let overseer = Arc::clone(&sentinels) as Arc<dyn Overseer>;
                 let node = Node::start(config.clone(), Role::Commands, Some(overseer))?;
                 sentinels.watch(&node)?;
-                node
+                Topology::Node(node)
             }
-            _ => Node::start(config.clone(), Role::Commands, None)?,
+            _ => Topology::Node(Node::start(config.clone(), Role::Commands, None)?),
         };
-        Ok(Arc::new(Self { config, node }))
+        Ok(Arc::new(Self { config, topology }))
     }
 
     /// Its configuration.
@@ -44,12 +52,18 @@ impl Client {
 
     /// What became of the connection, for those who watch.
     pub fn status(&self) -> &StatusBoard {
-        &self.node.status
+        match &self.topology {
+            Topology::Node(node) => &node.status,
+            Topology::Cluster(cluster) => &cluster.status,
+        }
     }
 
     /// Queues a command. The sink gets its outcome, by `deadline` at the latest. I/O thread only.
     pub fn send(&self, command: Command, deadline: Instant, sink: Sink) {
-        self.node.send(command, deadline, sink);
+        match &self.topology {
+            Topology::Node(node) => node.send(command, deadline, sink),
+            Topology::Cluster(cluster) => cluster.send(command, deadline, sink),
+        }
     }
 
     /// Begins an operation of one or more commands that share one deadline.
@@ -67,22 +81,34 @@ impl Client {
 
     /// Stops accepting commands; those accepted before, on whatever thread, have a second to finish.
     pub fn close(&self) {
-        self.node.close();
+        match &self.topology {
+            Topology::Node(node) => node.close(),
+            Topology::Cluster(cluster) => cluster.close(),
+        }
     }
 
     /// Waits until every call is settled and nothing is open any more.
     pub async fn closed(&self) {
-        self.node.closed().await;
+        match &self.topology {
+            Topology::Node(node) => node.closed().await,
+            Topology::Cluster(cluster) => cluster.closed().await,
+        }
     }
 
     /// Whether a script has yet to be sent in full to the server that has this key. Asked once, it counts as sent.
-    pub fn first_use_of_script(&self, digest: &'static str, _key: &str) -> bool {
-        self.node.first_use_of_script(digest)
+    pub fn first_use_of_script(&self, digest: &'static str, key: &str) -> bool {
+        match &self.topology {
+            Topology::Node(node) => node.first_use_of_script(digest),
+            Topology::Cluster(cluster) => cluster.first_use_of_script(digest, key),
+        }
     }
 
     /// Listens to a channel from the moment this resolves. I/O thread only.
     pub async fn subscribe(&self, channel: &str) -> Result<Subscription> {
-        self.node.subscribe(channel).await
+        match &self.topology {
+            Topology::Node(node) => node.subscribe(channel).await,
+            Topology::Cluster(cluster) => cluster.subscribe(channel).await,
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`dial`], [`tls`], [`handshake`]: from an endpoint to a session
 //! - [`node`], [`drive`]: one server, redialled for ever
 //! - [`sentinel`]: which server is the master
+//! - [`cluster`]: which node has which slot
 //! - [`client`]: what the domains use, whatever is behind it
 //! - [`pubsub`]: who listens to which channel
 //! - [`status`]: the state that users see
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub mod batch;
 pub mod client;
+mod cluster;
 pub mod command;
 pub mod config;
 pub mod dial;

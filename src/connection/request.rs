@@ -18,6 +18,8 @@ pub struct Request {
     pub(super) attempted: bool,
     /// The server of another node must be told that we come from there (`ASKING`).
     pub(super) asking: bool,
+    /// It is meant for one server and no other.
+    pub(super) pinned: bool,
     /// How often a server has sent it elsewhere, and what the last one said. None of them did anything.
     refusals: u32,
     refusal: Option<Box<Error>>,
@@ -34,6 +36,7 @@ impl Request {
             deadline,
             attempted: false,
             asking: false,
+            pinned: false,
             refusals: 0,
             refusal: None,
             sink: Some(sink),
@@ -61,6 +64,21 @@ impl Request {
     /// It goes to the node that is taking its slot over.
     pub fn ask(&mut self) {
         self.asking = true;
+    }
+
+    /// The same for another server, with what the server gets and who hears of it.
+    pub(super) fn part(&self, wire: Vec<u8>, sink: Sink) -> Self {
+        Self {
+            wire,
+            repeat: self.repeat,
+            deadline: self.deadline,
+            attempted: false,
+            asking: false,
+            pinned: true,
+            refusals: 0,
+            refusal: None,
+            sink: Some(sink),
+        }
     }
 
     /// It did not happen, for this reason, unless an earlier attempt may have.

@@ -181,7 +181,7 @@ function cluster(options: LooseOptions): { nodes: NativeAddress[]; natMap: Recor
   const nodes = nodeOptions(options['cluster'], 'cluster').map((node) =>
     address(node, 'cluster', DEFAULT_PORT),
   )
-  return { nodes, natMap: natMap(options['natMap']) }
+  return { nodes, natMap: natMapOf(options['natMap']) }
 }
 
 function sentinel(
@@ -207,7 +207,7 @@ function sentinel(
     username: text(options, 'sentinelUsername'),
     password: text(options, 'sentinelPassword'),
     tls: tls(options['sentinelTLS'], 'sentinelTLS'),
-    natMap: natMap(options['natMap']),
+    natMap: natMapOf(options['natMap']),
     updateSentinels: options['updateSentinels'] !== false,
   }
 }
@@ -237,7 +237,7 @@ function address(node: LooseOptions, what: string, fallback: number): NativeAddr
 }
 
 /** Where the addresses that the servers know are reached: `{ 'host:port': { host, port } }`, as in ioredis. */
-function natMap(value: unknown): Record<string, NativeAddress> {
+function natMapOf(value: unknown): Record<string, NativeAddress> {
   if (!isGiven(value)) return {}
   if (typeof value !== 'object' || Array.isArray(value)) {
     return refuse('The connection option natMap must be an object; a function cannot be used')

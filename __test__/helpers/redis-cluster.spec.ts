@@ -2,7 +2,11 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { RedisCluster, SLOTS, parseNodes } from './redis-cluster'
 import type { RedisServer } from './redis-server'
-import { RespError } from './resp-client'
+import type { RespError } from './resp-client'
+
+function codeOf(error: unknown): string {
+  return (error as RespError).code
+}
 
 describe('RedisCluster', () => {
   it('covers all slots with three masters, each with a replica that can take over', async () => {
@@ -39,7 +43,6 @@ describe('RedisCluster', () => {
     using source = await from.client()
     using target = await to.client()
     for (const key of ['{a}1', '{a}2', '{a}3']) await source.command('SET', key, 'x')
-    const codeOf = (error: unknown): string => (error as RespError).code
     await cluster.migrateSlot(slot, to, async () => {
       const codes = await Promise.all(
         ['{a}1', '{a}2', '{a}3'].map((key) => source.command('GET', key).then(String, codeOf)),

@@ -254,13 +254,17 @@ async function startNode(options: RedisClusterOptions): Promise<RedisServer> {
     ...(password === undefined ? {} : { password }),
     ...(users === undefined ? {} : { users }),
     args: [
-      ...['--cluster-enabled', 'yes', '--cluster-config-file', 'nodes.conf'],
-      ...['--cluster-node-timeout', String(nodeTimeoutMs), '--cluster-replica-validity-factor', '0'],
-      ...['--repl-diskless-sync-delay', '0', '--cluster-allow-replica-migration', 'no'],
+      ...words('--cluster-enabled yes --cluster-config-file nodes.conf --cluster-replica-validity-factor 0'),
+      ...words(`--cluster-node-timeout ${nodeTimeoutMs} --cluster-allow-replica-migration no`),
+      ...words('--repl-diskless-sync-delay 0'),
       ...(password === undefined ? [] : ['--masterauth', password]),
       ...args,
     ],
   })
+}
+
+function words(text: string): string[] {
+  return text.split(' ')
 }
 
 async function findClusterPort(): Promise<number> {

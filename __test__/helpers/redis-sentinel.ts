@@ -54,7 +54,8 @@ export class SentinelTrio {
     try {
       const auth = password === undefined ? {} : { password }
       const replication = [
-        ...['--repl-diskless-sync-delay', '0'],
+        '--repl-diskless-sync-delay',
+        '0',
         ...(password === undefined ? [] : ['--masterauth', password]),
         ...args,
       ]

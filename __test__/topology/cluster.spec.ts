@@ -8,7 +8,6 @@ import {
   ConfigError,
   type Connection,
   ConnectionError,
-  type FerroflowError,
   RedisLockManager,
   RedisWakeSignaler,
   RedisWorkflowStateService,
@@ -17,6 +16,7 @@ import {
   connect,
 } from '../../index.js'
 import { SECRET, like } from '../helpers/errors'
+import { Load } from '../helpers/load'
 import { RedisCluster } from '../helpers/redis-cluster'
 import { RedisServer } from '../helpers/redis-server'
 import { ScriptedServer } from '../helpers/scripted-server'
@@ -196,46 +196,6 @@ describe('a cluster target', () => {
   })
 })
 
-/** Calls without end, each after the other, in so many lanes. */
-class Load {
-  succeeded = 0
-  /** When a call succeeded for the last time, by lane. */
-  readonly last: number[] = []
-  readonly codes = new Map<string, number>()
-  #stopped = false
-  readonly #done: Promise<unknown>
-
-  constructor(lanes: number, call: (lane: number, index: number) => Promise<unknown>) {
-    this.#done = Promise.all(Array.from({ length: lanes }, (_, lane) => this.#run(lane, call)))
-  }
-
-  async #run(lane: number, call: (lane: number, index: number) => Promise<unknown>): Promise<void> {
-    for (let index = 0; !this.#stopped; index++) {
-      try {
-        // oxlint-disable-next-line no-await-in-loop -- one after the other is the load
-        await call(lane, index)
-        this.succeeded += 1
-        this.last[lane] = performance.now()
-      } catch (error) {
-        const { code, message } = error as FerroflowError
-        const text = code === 'OUTCOME_UNKNOWN' || code === 'REDIS_UNAVAILABLE' ? code : `${code} ${message}`
-        this.codes.set(text, (this.codes.get(text) ?? 0) + 1)
-      }
-    }
-  }
-
-  /** Waits for so many more successes. */
-  async more(count: number, timeoutMs = 5000): Promise<void> {
-    const goal = this.succeeded + count
-    await until(`${count} more calls`, () => this.succeeded >= goal, timeoutMs)
-  }
-
-  async stop(): Promise<void> {
-    this.#stopped = true
-    await this.#done
-  }
-}
-
 describe('resharding under load', () => {
   it('costs no call', async () => {
     await using cluster = await RedisCluster.start({ replicas: 0 })
@@ -321,10 +281,10 @@ describe('a cluster failover', () => {
       if (victim.running) victim.resume()
       else await victim.restart()
       await cluster.settled()
-      const after = new Load(20, (lane) => connection.command('SET', `key:${lane}`, 'v'))
-      await after.more(200)
-      await after.stop()
-      assert.deepEqual([...after.codes], [])
+      const again = new Load(20, (lane) => connection.command('SET', `key:${lane}`, 'v'))
+      await again.more(200)
+      await again.stop()
+      assert.deepEqual([...again.codes], [])
       assert.equal(connection.status, 'ready')
       await Promise.all([connection.close(), ...listeners.map((listener) => listener.disconnect())])
     })
@@ -359,16 +319,16 @@ describe('a cluster failover', () => {
   })
 })
 
-describe('a node that says strange things', () => {
-  /** Says that one port serves all slots, and answers GET as it is told. */
-  function node(owner: () => number, get: () => string, host = '127.0.0.1'): Promise<ScriptedServer> {
-    return ScriptedServer.start(([name]) => {
-      if (name === 'CLUSTER')
-        return `*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$${host.length}\r\n${host}\r\n:${owner()}\r\n`
-      return name === 'GET' ? `${get()}\r\n` : undefined
-    })
-  }
+/** Says that one port serves all slots, and answers GET as it is told. */
+function node(owner: () => number, get: () => string, host = '127.0.0.1'): Promise<ScriptedServer> {
+  return ScriptedServer.start(([name]) => {
+    if (name === 'CLUSTER')
+      return `*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$${host.length}\r\n${host}\r\n:${owner()}\r\n`
+    return name === 'GET' ? `${get()}\r\n` : undefined
+  })
+}
 
+describe('a node that says strange things', () => {
   it('two nodes that send a call to each other do so only for its time', async () => {
     let [first, second] = [0, 0]
     await using one = await node(

@@ -13,6 +13,7 @@ import {
   connect,
 } from '../../index.js'
 import { SECRET, like } from '../helpers/errors'
+import { Load } from '../helpers/load'
 import { SentinelTrio } from '../helpers/redis-sentinel'
 import { RedisServer, findFreePort } from '../helpers/redis-server'
 import { ScriptedServer, list } from '../helpers/scripted-server'
@@ -116,26 +117,15 @@ describe('a Sentinel failover', () => {
       let gaps = 0
       listener.on('gap', () => (gaps += 1))
       await listener.subscribe((id) => void heard.push(id))
-      let succeeded = 0
-      let stopped = false
-      const codes = new Set<string>()
-      const load = Array.from({ length: 20 }, async (_, worker) => {
-        while (!stopped) {
-          // oxlint-disable-next-line no-await-in-loop -- one after the other is the load
-          const { outcome } = await timed(() => connection.command('SET', `k${worker}`, 'v'))
-          if (outcome.status === 'rejected') codes.add((outcome.reason as ConnectionError).code)
-          else succeeded = performance.now()
-        }
-      })
-      await until('the load runs', () => succeeded > 0)
+      const load = new Load(20, (lane) => connection.command('SET', `k${lane}`, 'v'))
+      await load.more(100)
       await end(first)
       await trio.promoted(second)
       const failedOver = performance.now()
-      await until('a write succeeds on the new master', () => succeeded > failedOver, 2000)
-      stopped = true
-      await Promise.all(load)
+      await until('a write succeeds on the new master', () => Math.max(...load.last) > failedOver, 2000)
+      await load.stop()
       assert.deepEqual(
-        [...codes].filter((code) => !['OUTCOME_UNKNOWN', 'REDIS_UNAVAILABLE'].includes(code)),
+        [...load.codes.keys()].filter((code) => !['OUTCOME_UNKNOWN', 'REDIS_UNAVAILABLE'].includes(code)),
         [],
       )
       await until('the listener was told of the gap', () => gaps === 1)
@@ -148,25 +138,24 @@ describe('a Sentinel failover', () => {
   it('that was asked for costs no call that may be repeated', async () => {
     await using trio = await SentinelTrio.start()
     const service = new RedisWorkflowStateService(trio.target)
-    let stopped = false
-    let written = 0
-    const load = Array.from({ length: 10 }, async (_, worker) => {
-      for (let index = 0; !stopped; index++) {
-        // oxlint-disable-next-line no-await-in-loop -- one after the other is the load
-        await service.setStepResult('run', `${worker}-${index}`, 1)
-        written += 1
-      }
-    })
-    const all = Promise.all(load)
-    await until('the load runs', () => written > 100)
-    await Promise.race([trio.failover(), all])
-    const then = written
-    await Promise.race([until('writes go on', () => written > then + 100, 2000), all])
-    stopped = true
-    await all
+    const load = new Load(10, (lane, index) => service.setStepResult('run', `${lane}-${index}`, 1))
+    await load.more(100)
+    await trio.failover()
+    await load.more(100, 2000)
+    await load.stop()
+    assert.deepEqual([...load.codes], [])
     await service.close()
   })
 })
+
+/** A Sentinel that names whatever server is the master at the moment. */
+function sentinel(master: () => { host: string; port: number }): Promise<ScriptedServer> {
+  return ScriptedServer.start(([name, command]) => {
+    if (name !== 'SENTINEL') return undefined
+    const { host, port } = master()
+    return command === 'SENTINELS' ? '*0\r\n' : list(host, String(port))
+  })
+}
 
 describe('a master that changes behind its Sentinels', () => {
   let one: RedisServer
@@ -175,15 +164,6 @@ describe('a master that changes behind its Sentinels', () => {
     ;[one, two] = await Promise.all([RedisServer.start(), RedisServer.start()])
   })
   after(() => Promise.all([one.stop(), two.stop()]))
-
-  /** A Sentinel that names whatever server is the master at the moment. */
-  function sentinel(master: () => { host: string; port: number }): Promise<ScriptedServer> {
-    return ScriptedServer.start(([name, command]) => {
-      if (name !== 'SENTINEL') return undefined
-      const { host, port } = master()
-      return command === 'SENTINELS' ? '*0\r\n' : list(host, String(port))
-    })
-  }
 
   it('READONLY: the write goes to the new master, and its caller never knows', async () => {
     let master = one

@@ -183,9 +183,9 @@ impl Batch {
         self.heard = true;
     }
 
-    /// Whether replies are awaited and nothing at all was heard since this was asked before.
+    /// Whether nothing at all was heard since this was asked before.
     pub fn is_silent(&mut self) -> bool {
-        !std::mem::take(&mut self.heard) && !self.sent.is_empty()
+        !std::mem::take(&mut self.heard)
     }
 
     /// Matches a reply with the oldest request. `None` if its caller gave up, or nobody asked.

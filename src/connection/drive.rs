@@ -21,6 +21,8 @@ use crate::error::{Error, ErrorKind};
 const DEAD_AFTER_TIMEOUTS: u32 = 3;
 /// How often it is looked whether anything was heard, while replies are awaited.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same while there are only subscriptions to lose.
+const LOOK_EVERY_LISTENING: Duration = Duration::from_secs(3);
 /// After so many looks in vain, the server is sent something that its system must acknowledge: `TCP_USER_TIMEOUT` then
 /// ends a connection whose other side is gone, while a server that is only busy may take its time.
 const PROBE_AFTER_LOOKS: u32 = 3;
@@ -115,7 +117,7 @@ impl Driver<'_> {
 
     fn take(&mut self, value: Value) {
         let value = match value {
-            Value::Array(items) if self.node.role() == Role::Subscriber => as_push(items),
+            Value::Array(items) if self.node.role == Role::Subscriber => as_push(items),
             other => other,
         };
         match value {
@@ -137,7 +139,7 @@ impl Driver<'_> {
 
     fn answer(&self, value: Value) {
         let outcome = reply::from_value(value);
-        if let (Err(error), Some(overseer)) = (&outcome, self.node.overseer())
+        if let (Err(error), Some(overseer)) = (&outcome, &self.node.overseer)
             && overseer.minds(error)
         {
             let request = self.node.batch().take_answered();
@@ -205,18 +207,22 @@ impl Driver<'_> {
 
     /// Keeps the deadlines of requests. Ready when some have passed.
     fn poll_deadlines(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (earliest, awaits_replies) = {
+        let earliest = {
             let mut batch = self.node.batch();
-            let awaits_replies = batch.awaits_replies();
-            if awaits_replies && self.look_at.is_none() {
+            let look_again = match self.look_at {
+                Some(_) => None,
+                None if batch.awaits_replies() => Some(LOOK_EVERY),
+                None if self.node.subscriptions.is_empty() => None,
+                None => Some(LOOK_EVERY_LISTENING),
+            };
+            if let Some(interval) = look_again {
                 // From now on.
                 batch.is_silent();
-                self.look_at = Some(Instant::now() + LOOK_EVERY);
+                self.look_at = Some(Instant::now() + interval);
             }
-            (batch.earliest_deadline(), awaits_replies)
+            batch.earliest_deadline()
         };
-        let look_at = self.look_at.filter(|_| awaits_replies);
-        let wanted = [earliest, self.close_by, self.abandon_by, look_at].into_iter().flatten().min();
+        let wanted = [earliest, self.close_by, self.abandon_by, self.look_at].into_iter().flatten().min();
         // An earlier alarm than needed does no harm, and setting one for every request would cost.
         if let Some(wanted) = wanted
             && self.timer_at.is_none_or(|at| wanted < at)
@@ -241,15 +247,23 @@ impl Driver<'_> {
 
     /// Looks whether the server still says anything.
     fn look(&mut self) {
-        if !self.node.batch().is_silent() {
+        let (silent, awaits_replies) = {
+            let mut batch = self.node.batch();
+            (batch.is_silent(), batch.awaits_replies())
+        };
+        if !silent || !awaits_replies {
             self.silent_looks = 0;
-            return;
         }
-        self.silent_looks += 1;
-        if let Some(overseer) = self.node.overseer() {
-            overseer.silent(self.node);
-        }
-        if self.silent_looks == PROBE_AFTER_LOOKS {
+        if silent && awaits_replies {
+            self.silent_looks += 1;
+            if let Some(overseer) = &self.node.overseer {
+                overseer.silent(self.node);
+            }
+            if self.silent_looks == PROBE_AFTER_LOOKS {
+                self.node.probe();
+            }
+        } else if silent && !self.node.subscriptions.is_empty() {
+            // Who only listens would never know.
             self.node.probe();
         }
     }

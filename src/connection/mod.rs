@@ -6,8 +6,8 @@
 //! - [`request`]: a command on its way
 //! - [`batch`]: the pipeline of one tick, queue bounds, deadlines, what is repeated and what is not
 //! - [`dial`], [`tls`], [`handshake`]: from an endpoint to a session
-//! - [`node`], [`drive`]: one server, redialled for ever
-//! - [`sentinel`]: which server is the master
+//! - [`node`], [`drive`], [`subscribe`]: one server, redialled for ever; [`overseer`]: who says which server
+//! - [`sentinel`], [`race`]: which server is the master
 //! - [`cluster`]: which node has which slot
 //! - [`client`]: what the domains use, whatever is behind it
 //! - [`pubsub`]: who listens to which channel
@@ -25,12 +25,14 @@ pub mod dial;
 mod drive;
 pub mod handshake;
 pub mod node;
+mod overseer;
 pub mod pubsub;
 mod race;
 pub mod reply;
 pub mod request;
 mod sentinel;
 pub mod status;
+mod subscribe;
 mod tls;
 
 use client::Client;

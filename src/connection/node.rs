@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -16,7 +15,8 @@ use super::config::{Config, Endpoint};
 use super::dial;
 use super::drive;
 use super::handshake::Session;
-use super::pubsub::{Subscription, Subscriptions};
+use super::overseer::Overseer;
+use super::pubsub::Subscriptions;
 use super::reply::Reply;
 use super::request::{Request, Settled, Sink};
 use super::status::{Status, StatusBoard};
@@ -37,7 +37,7 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(50);
 
 /// A connection to one server.
 pub struct Node {
-    config: Config,
+    pub(super) config: Config,
     batch: Mutex<Batch>,
     /// What became of the connection, for those who watch.
     pub status: StatusBoard,
@@ -46,39 +46,14 @@ pub struct Node {
     scripts_sent: Mutex<HashSet<&'static str>>,
     pub(super) closing: watch::Sender<bool>,
     closed: watch::Sender<bool>,
-    role: Role,
+    pub(super) role: Role,
     /// The second connection, for subscriptions, where the server knows no RESP3.
-    subscriber: Mutex<Option<Arc<Node>>>,
-    overseer: Option<Arc<dyn Overseer>>,
+    pub(super) subscriber: Mutex<Option<Arc<Node>>>,
+    pub(super) overseer: Option<Arc<dyn Overseer>>,
     /// The present connection is to be given up as soon as what it was asked is answered.
     abandoned: AtomicBool,
     /// There is a reason to dial at once.
     redial: Notify,
-}
-
-/// Who knows where the server is and what becomes of what it refuses: the Sentinels of a master, or a cluster.
-#[async_trait]
-pub(super) trait Overseer: Send + Sync {
-    /// Where to connect to next.
-    async fn locate(&self) -> Result<Endpoint>;
-
-    /// Whether the server on a new connection is the one that was meant.
-    async fn verify(&self, session: &mut Session, endpoint: &Endpoint) -> Result<()>;
-
-    /// Whether a command that was answered with this error is to be handed to [`Overseer::refused`].
-    fn minds(&self, error: &Error) -> bool;
-
-    /// Takes a command that the server did not run.
-    fn refused(&self, node: &Node, request: Request, error: Error);
-
-    /// The connection is up, or was lost.
-    fn changed(&self, node: &Node);
-
-    /// Replies are awaited, and nothing has been heard for a while.
-    fn silent(&self, node: &Node);
-
-    /// The node was closed. What comes back to the caller is refused.
-    fn ended(&self, node: &Node, left: Vec<Request>) -> Vec<Request>;
 }
 
 /// What a connection is for.
@@ -130,14 +105,6 @@ impl Node {
     /// Its configuration.
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    pub(super) fn overseer(&self) -> Option<&Arc<dyn Overseer>> {
-        self.overseer.as_ref()
-    }
-
-    pub(super) fn role(&self) -> Role {
-        self.role
     }
 
     pub(super) fn batch(&self) -> MutexGuard<'_, Batch> {
@@ -233,30 +200,6 @@ impl Node {
         lock(&self.scripts_sent).insert(digest)
     }
 
-    /// Listens to a channel from the moment this resolves. I/O thread only.
-    pub async fn subscribe(self: &Arc<Self>, channel: &str) -> Result<Subscription> {
-        // Which connection carries subscriptions is known once one has been up.
-        if self.status.get() != Status::Ready {
-            self.answer(Command::new("PING").reads()).await.or_else(|error| match error.kind() {
-                ErrorKind::NoPermission => Ok(Reply::Nil),
-                _ => Err(error),
-            })?;
-        }
-        let speaker = self.subscriber()?;
-        let deserted = Arc::downgrade(&speaker);
-        let subscription = speaker.subscriptions.listen(
-            channel,
-            Box::new(move |channel| {
-                if let Some(node) = deserted.upgrade() {
-                    node.tell(Command::new("UNSUBSCRIBE").arg(channel));
-                }
-            }),
-        );
-        speaker.answer(Command::new("SUBSCRIBE").arg(channel).repeatable()).await?;
-        subscription.confirm();
-        Ok(subscription)
-    }
-
     /// Sends a command and waits for its reply.
     pub(super) async fn answer(&self, command: Command) -> Result<Reply> {
         let (sender, receiver) = oneshot::channel();
@@ -269,23 +212,6 @@ impl Node {
     pub(super) fn tell(&self, command: Command) {
         let deadline = Instant::now() + self.config.call_timeout();
         self.send(command.repeatable(), deadline, Box::new(|_| ()));
-    }
-
-    /// The connection that carries subscriptions: this one under RESP3, otherwise a second one.
-    fn subscriber(self: &Arc<Self>) -> Result<Arc<Self>> {
-        if self.role == Role::Subscriber || self.status.speaks_resp3() {
-            return Ok(Arc::clone(self));
-        }
-        let mut subscriber = lock(&self.subscriber);
-        // Nobody would close one that is started now.
-        if self.is_closing() {
-            return Err(closed_error());
-        }
-        if let Some(node) = &*subscriber {
-            return Ok(Arc::clone(node));
-        }
-        let config = Config { protocol: 2, ..self.config.clone() };
-        Ok(Arc::clone(subscriber.insert(Self::start(config, Role::Subscriber, self.overseer.clone())?)))
     }
 
     async fn run(self: Arc<Self>) {

@@ -29,7 +29,8 @@ use super::batch::Batch;
 use super::command::Command;
 use super::config::{Address, ClusterOptions, Config, Endpoint, reached_at};
 use super::handshake::Session;
-use super::node::{Node, Overseer, Role, closed_error, deliver, lock};
+use super::node::{Node, Role, closed_error, deliver, lock};
+use super::overseer::Overseer;
 use super::pubsub::Subscription;
 use super::request::{Request, Sink};
 use super::status::{Status, StatusBoard};
@@ -232,7 +233,7 @@ impl Cluster {
             reached_at(&self.options.nat_map, Address { host, ..address })
         };
         let target = match refusal {
-            _ if times % MAX_REDIRECTIONS == 0 => None,
+            _ if times.is_multiple_of(MAX_REDIRECTIONS) => None,
             Some(Refusal::Moved { slot, address }) => {
                 let address = reached(address);
                 self.table.wish(Some(address.clone()));

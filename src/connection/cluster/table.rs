@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep, timeout};
 use super::slots::{Range, ranges};
 use super::{Cluster, KEEP_GUEST};
 use crate::connection::command::Command;
-use crate::connection::config::{Address, Config, Endpoint, reached_at};
+use crate::connection::config::{Address, Endpoint, reached_at};
 use crate::connection::dial;
 use crate::connection::handshake::Session;
 use crate::connection::node::{Node, deliver, full_jitter, lock};
 use crate::connection::race::first_answer;
+use crate::connection::reply::Reply;
 use crate::connection::status::Status;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -162,10 +163,10 @@ impl Cluster {
         })
     }
 
-    async fn ask_at(&self, address: &Address) -> Result<crate::connection::reply::Reply> {
+    async fn ask_at(&self, address: &Address) -> Result<Reply> {
         let endpoint = Endpoint::Tcp(address.clone());
-        let config = Config { connect_timeout: self.config.connect_timeout, ..self.config.clone() };
-        let mut session = Session::open(dial::dial(&config, &endpoint).await?, &config, &endpoint).await?;
+        let config = &self.config;
+        let mut session = Session::open(dial::dial(config, &endpoint).await?, config, &endpoint).await?;
         session.ask([question()]).await?.pop().unwrap_or_else(|| Err(silent(&endpoint)))
     }
 

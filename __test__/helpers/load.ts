@@ -37,6 +37,10 @@ export class Load {
     await until(`${count} more calls`, () => this.succeeded >= goal, timeoutMs)
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true
     await this.#done

@@ -37,6 +37,9 @@ export const SLOTS = 16_384
 /** The bus of a node listens so far above its port, which must leave room for it. */
 const BUS_OFFSET = 10_000
 const READY_MS = 30_000
+/** Longer than the nodes take for an attempt. */
+const FAILOVER_MS = 7000
+const FAILOVER_ATTEMPTS = 4
 
 export class RedisCluster {
   /** Masters first, in the order of their slots, then replicas in the order of their masters. */
@@ -110,13 +113,23 @@ export class RedisCluster {
 
   /** Makes a replica the master of its slots, in agreement with the present one or (`force`) without it. */
   async failover(replica: RedisServer, { force = false } = {}): Promise<void> {
-    using client = await replica.client()
-    await client.command('CLUSTER', 'FAILOVER', ...(force ? ['TAKEOVER'] : []))
-    await this.promoted(replica)
+    for (let attempt = 1; ; attempt += 1) {
+      // oxlint-disable-next-line no-await-in-loop -- one attempt after the other
+      using client = await replica.client()
+      // oxlint-disable-next-line no-await-in-loop -- one attempt after the other
+      await client.command('CLUSTER', 'FAILOVER', ...(force ? ['TAKEOVER'] : []))
+      try {
+        // oxlint-disable-next-line no-await-in-loop -- one attempt after the other
+        return await this.promoted(replica, FAILOVER_MS)
+      } catch (error) {
+        // Nodes give an attempt up if they do not agree in time.
+        if (attempt === FAILOVER_ATTEMPTS) throw error
+      }
+    }
   }
 
   /** Waits until every running node sees that a replica has become a master with slots, and the cluster works. */
-  async promoted(replica: RedisServer): Promise<void> {
+  async promoted(replica: RedisServer, timeoutMs = READY_MS): Promise<void> {
     const running = this.servers.filter((server) => server.running)
     const isSeen = async (server: RedisServer): Promise<boolean> => {
       const nodes = await this.nodes(server)
@@ -126,9 +139,9 @@ export class RedisCluster {
     await until(
       'every node sees that the replica is a master',
       async () => (await Promise.all(running.map(isSeen))).every(Boolean),
-      READY_MS,
+      timeoutMs,
     )
-    await until('the cluster works', () => isWritable(replica), READY_MS)
+    await until('the cluster works', () => isWritable(replica), timeoutMs)
   }
 
   /**

@@ -206,7 +206,7 @@ describe('resharding under load', () => {
     const from = await cluster.ownerOf(slot)
     const to = from === first ? second : first
     const counts = Array.from({ length: 10 }, () => 0)
-    const load = new Load(10, async (lane, index) => {
+    await using load = new Load(10, async (lane, index) => {
       // Keys that exist, and keys that are made while the slot is in motion.
       counts[lane]! += 1
       assert.equal(await connection.command('INCR', `{t}${lane}`), counts[lane])
@@ -233,15 +233,16 @@ describe('a cluster failover', () => {
     ['killed', (server: RedisServer) => server.kill()],
     ['frozen', (server: RedisServer) => Promise.resolve(server.pause())],
   ] as const)
-    it(`of a ${what} master under load: writes work within 2 s of a writable master`, async () => {
+    it(`of a ${what} master under load: writes work within 2 s of a writable master`, async (t) => {
       await using cluster = await RedisCluster.start()
       const connection = connect({ cluster: cluster.addresses, commandTimeout: 2000 })
       const listeners = Array.from({ length: 4 }, () => new RedisWakeSignaler({ cluster: cluster.addresses }))
       const heard = new Set<number>()
+      t.after(() => Promise.all([connection.close(), ...listeners.map((listener) => listener.disconnect())]))
       await Promise.all(listeners.map((listener, index) => listener.subscribe(() => void heard.add(index))))
       const victim = cluster.masters[0] as RedisServer
       const replica = cluster.replicas[0] as RedisServer
-      const load = new Load(20, (lane) => connection.command('SET', `key:${lane}`, 'v'))
+      await using load = new Load(20, (lane) => connection.command('SET', `key:${lane}`, 'v'))
       const owners = await Promise.all(
         Array.from({ length: 20 }, async (_, lane) => cluster.ownerOf(await cluster.slotOf(`key:${lane}`))),
       )
@@ -281,20 +282,20 @@ describe('a cluster failover', () => {
       if (victim.running) victim.resume()
       else await victim.restart()
       await cluster.settled()
-      const again = new Load(20, (lane) => connection.command('SET', `key:${lane}`, 'v'))
+      await using again = new Load(20, (lane) => connection.command('SET', `key:${lane}`, 'v'))
       await again.more(200)
       await again.stop()
       assert.deepEqual([...again.codes], [])
       assert.equal(connection.status, 'ready')
-      await Promise.all([connection.close(), ...listeners.map((listener) => listener.disconnect())])
     })
 
   it('that was asked for costs no call that may be repeated', async () => {
     await using cluster = await RedisCluster.start()
     const service = new RedisWorkflowStateService({ cluster: cluster.addresses })
-    const load = new Load(10, (lane, index) => service.setStepResult(`run${lane}`, `s${index % 20}`, 1))
+    await using load = new Load(10, (lane, index) => service.setStepResult(`run${lane}`, `s${index % 20}`, 1))
     await load.more(100)
-    await Promise.all([0, 1].map((index) => cluster.failover(cluster.replicas[index] as RedisServer)))
+    await cluster.failover(cluster.replicas[0] as RedisServer)
+    await cluster.failover(cluster.replicas[1] as RedisServer)
     await load.more(100)
     await load.stop()
     assert.deepEqual([...load.codes], [])

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Bytes that the other side's system has not acknowledged for so long end the connection. Together with the time until
 /// a probe is sent (`drive.rs`), a half-open connection is noticed within 10 s.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(6);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 /// A connected stream of any kind.
 pub enum Stream {

@@ -2,6 +2,7 @@
  * A real Redis Cluster of the test's own: masters with all slots spread evenly, and replicas, on free ports. Built with
  * nothing but commands, so that no `redis-cli` is needed.
  */
+import type { Certificates } from './certificates'
 import { RedisServer, findFreePort } from './redis-server'
 import type { RespClient } from './resp-client'
 import { until } from './wait'
@@ -17,6 +18,8 @@ export interface RedisClusterOptions {
   password?: string
   /** Lines of access control for every node. */
   users?: string[]
+  /** Nodes also listen with TLS, and speak it with each other. */
+  certificates?: Certificates
   /** More arguments for every node. */
   args?: string[]
 }
@@ -44,10 +47,13 @@ const FAILOVER_ATTEMPTS = 4
 export class RedisCluster {
   /** Masters first, in the order of their slots, then replicas in the order of their masters. */
   readonly servers: readonly RedisServer[]
+  /** Where the nodes listen with TLS, in the order of `servers`. */
+  readonly tlsPorts: readonly (number | undefined)[]
   readonly #masters: number
 
-  private constructor(servers: RedisServer[], masters: number) {
-    this.servers = servers
+  private constructor(nodes: { server: RedisServer; tlsPort: number | undefined }[], masters: number) {
+    this.servers = nodes.map(({ server }) => server)
+    this.tlsPorts = nodes.map(({ tlsPort }) => tlsPort)
     this.#masters = masters
   }
 
@@ -57,8 +63,8 @@ export class RedisCluster {
     const started = await Promise.allSettled(
       Array.from({ length: masters * (1 + replicas) }, () => startNode(options)),
     )
-    const servers = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
-    const cluster = new RedisCluster(servers, masters)
+    const nodes = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+    const cluster = new RedisCluster(nodes, masters)
     try {
       const failed = started.find((result) => result.status === 'rejected')
       if (failed !== undefined) throw failed.reason
@@ -211,9 +217,10 @@ export class RedisCluster {
         clients.map((client, index) => client.command('CLUSTER', 'SET-CONFIG-EPOCH', index + 1)),
       )
       await Promise.all(
-        this.servers
-          .slice(1)
-          .map(({ host, port }) => first.command('CLUSTER', 'MEET', host, port, port + BUS_OFFSET)),
+        this.servers.slice(1).map(({ host, port }, index) => {
+          const meetPort = this.tlsPorts[index + 1] ?? port
+          return first.command('CLUSTER', 'MEET', host, meetPort, meetPort + BUS_OFFSET)
+        }),
       )
       const size = Math.ceil(SLOTS / this.#masters)
       const masters = clients.slice(0, this.#masters)
@@ -260,9 +267,12 @@ export function parseNodes(text: string): ClusterNode[] {
   })
 }
 
-async function startNode(options: RedisClusterOptions): Promise<RedisServer> {
-  const { nodeTimeoutMs = 1500, password, users, args = [] } = options
-  return RedisServer.start({
+async function startNode(
+  options: RedisClusterOptions,
+): Promise<{ server: RedisServer; tlsPort: number | undefined }> {
+  const { nodeTimeoutMs = 1500, password, users, certificates, args = [] } = options
+  const tlsPort = certificates === undefined ? undefined : await findClusterPort()
+  const server = await RedisServer.start({
     port: await findClusterPort(),
     ...(password === undefined ? {} : { password }),
     ...(users === undefined ? {} : { users }),
@@ -271,9 +281,12 @@ async function startNode(options: RedisClusterOptions): Promise<RedisServer> {
       ...words(`--cluster-node-timeout ${nodeTimeoutMs} --cluster-allow-replica-migration no`),
       ...words('--repl-diskless-sync-delay 0'),
       ...(password === undefined ? [] : ['--masterauth', password]),
+      ...(tlsPort === undefined ? [] : ['--tls-cluster', 'yes', '--tls-replication', 'yes']),
+      ...(tlsPort === undefined ? [] : (certificates?.serverArguments(tlsPort) ?? [])),
       ...args,
     ],
   })
+  return { server, tlsPort }
 }
 
 function words(text: string): string[] {

@@ -15,6 +15,7 @@ import {
   type Target,
   connect,
 } from '../../index.js'
+import { Certificates } from '../helpers/certificates'
 import { SECRET, like } from '../helpers/errors'
 import { Load } from '../helpers/load'
 import { RedisCluster } from '../helpers/redis-cluster'
@@ -193,6 +194,29 @@ describe('a cluster target', () => {
         () => connect(target as unknown as Target),
         like({ type: ConfigError, code: 'CONFIG', message }),
       )
+  })
+})
+
+describe('a cluster with TLS and names', () => {
+  it('is reached by name on every node, and verified', async () => {
+    const certificates = new Certificates()
+    const args = ['--cluster-announce-hostname', 'localhost', '--cluster-preferred-endpoint-type', 'hostname']
+    await using cluster = await RedisCluster.start({ masters: 3, replicas: 0, certificates, args })
+    const port = cluster.tlsPorts[0] as number
+    const connection = connect({ cluster: [{ port }], tls: { ca: certificates.ca } })
+    const keys = Array.from({ length: 30 }, (_, index) => `key:${index}`)
+    await Promise.all(keys.map((key) => connection.command('SET', key, key)))
+    assert.deepEqual(await Promise.all(keys.map((key) => connection.command('GET', key))), keys)
+    const slots = JSON.stringify(await connection.command('CLUSTER', 'SLOTS'))
+    assert.ok(slots.includes('"localhost"'), slots)
+    await connection.close()
+    const unverified = connect({ cluster: [{ port }], tls: {}, commandTimeout: 500 })
+    await assert.rejects(
+      unverified.command('GET', 'k'),
+      like({ type: ConnectionError, code: 'REDIS_UNAVAILABLE', message: /certificate/i }),
+    )
+    await unverified.close()
+    certificates.remove()
   })
 })
 

@@ -67,14 +67,20 @@ export interface ConnectionOptions {
    * none, those of the first node.
    */
   cluster?: readonly (NodeAddress | string | number)[]
-  /** Where the addresses that a cluster or the Sentinels name are reached: `{ 'host:port': { host, port } }`. */
-  natMap?: Record<
-    string,
-    {
-      host: string
-      port: number
-    }
-  >
+  /**
+   * Where the addresses that a cluster or the Sentinels name are reached: `{ 'host:port': { host, port } }`. ioredis'
+   * other form, a function, is refused.
+   */
+  natMap?:
+    | Record<
+        string,
+        {
+          host: string
+          port: number
+        }
+      >
+    | object
+    | null
 }
 interface NodeAddress {
   /** Default: `127.0.0.1`. */

@@ -66,8 +66,11 @@ export interface ConnectionOptions {
    * none, those of the first node.
    */
   cluster?: readonly (NodeAddress | string | number)[]
-  /** Where the addresses that a cluster or the Sentinels name are reached: `{ 'host:port': { host, port } }`. */
-  natMap?: Record<string, { host: string; port: number }>
+  /**
+   * Where the addresses that a cluster or the Sentinels name are reached: `{ 'host:port': { host, port } }`. ioredis'
+   * other form, a function, is refused.
+   */
+  natMap?: Record<string, { host: string; port: number }> | object | null
 }
 
 /** A host and its port. */

@@ -12,6 +12,7 @@ import {
   type Target,
   connect,
 } from '../../index.js'
+import { Certificates } from '../helpers/certificates'
 import { SECRET, like } from '../helpers/errors'
 import { Load } from '../helpers/load'
 import { SentinelTrio } from '../helpers/redis-sentinel'
@@ -234,6 +235,29 @@ describe('a master that changes behind its Sentinels', () => {
     await first.stop()
     await until('the second is listened to', () => second.subscribers === 1)
     await connection.close()
+  })
+
+  it('speaks TLS with the Sentinels and with the master', async () => {
+    const certificates = new Certificates()
+    const [masterTls, sentinelTls] = [await findFreePort(), await findFreePort()]
+    const master = await RedisServer.start({ args: certificates.serverArguments(masterTls) })
+    const watcher = await RedisServer.start({
+      sentinel: [`sentinel monitor m ${master.host} ${master.port} 1`],
+      args: certificates.serverArguments(sentinelTls),
+    })
+    const { ca } = certificates
+    const connection = connect({
+      sentinels: [{ host: 'localhost', port: sentinelTls }],
+      name: 'm',
+      sentinelTLS: { ca },
+      tls: { ca },
+      enableTLSForSentinelMode: true,
+      natMap: { [`${master.host}:${master.port}`]: { host: 'localhost', port: masterTls } },
+    })
+    assert.equal(await connection.command('SET', 'k', '1'), 'OK')
+    await connection.close()
+    await Promise.all([master.stop(), watcher.stop()])
+    certificates.remove()
   })
 
   it('waits as long as nobody answers, and then goes on', async () => {

@@ -157,6 +157,10 @@ export declare class Connection extends EventEmitter<ConnectionEvents> {
    * connection are refused (`UNSUPPORTED`). On `memory://`, the common string, hash, sorted set and key commands
    * work.
    *
+   * On a cluster, a command goes to the master of its first key, and its keys must lie in one slot (`UNSUPPORTED`).
+   * `KEYS`, `DBSIZE`, `FLUSHDB`, `FLUSHALL`, `SCRIPT` and `FUNCTION` go to every master; `SCAN` goes to one after the
+   * other, with cursors of its own. Other commands without a key go to any one master.
+   *
    * @throws {@link ServerError}, {@link ConnectionError}, {@link TimeoutError}
    */
   command(name: string, ...args: CommandArgument[]): Promise<CommandReply>

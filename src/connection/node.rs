@@ -98,6 +98,9 @@ impl Node {
             abandoned: AtomicBool::new(false),
             redial: Notify::new(),
         });
+        if let Some(overseer) = &node.overseer {
+            overseer.started(&node);
+        }
         io_thread::spawn(Arc::clone(&node).run())?;
         Ok(node)
     }

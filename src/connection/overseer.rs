@@ -1,5 +1,7 @@
 //! The view of a node on whoever put it there.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::config::Endpoint;
@@ -11,6 +13,9 @@ use crate::error::{Error, Result};
 /// Who knows where the server is and what becomes of what it refuses: the Sentinels of a master, or a cluster.
 #[async_trait]
 pub(super) trait Overseer: Send + Sync {
+    /// A node begins to exist.
+    fn started(&self, _node: &Arc<Node>) {}
+
     /// Where to connect to next.
     async fn locate(&self) -> Result<Endpoint>;
 

@@ -63,7 +63,6 @@ impl Sentinels {
 
     /// Listens for a change of master as long as the node is open.
     pub fn watch(self: &Arc<Self>, node: &Arc<Node>) -> Result<()> {
-        lock(&self.nodes).push(Arc::downgrade(node));
         let (sentinels, mut closing) = (Arc::clone(self), node.closing.subscribe());
         io_thread::spawn(async move {
             tokio::select! {
@@ -216,6 +215,10 @@ impl Sentinels {
 
 #[async_trait]
 impl Overseer for Sentinels {
+    fn started(&self, node: &Arc<Node>) {
+        lock(&self.nodes).push(Arc::downgrade(node));
+    }
+
     async fn locate(&self) -> Result<Endpoint> {
         let found =
             first_answer(self.in_turn(), NEXT_AFTER, async |sentinel| self.master_by(&sentinel).await);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 mod redirect;
 mod route;
@@ -36,12 +36,13 @@ use super::request::{Request, Sink};
 use super::status::{Status, StatusBoard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{SLOTS, slot};
-use crate::runtime::io_thread;
+use crate::runtime::io_thread::{self, catch_panic};
 
 /// So often a command follows a redirection before it waits a moment: two nodes may each name the other.
 const MAX_REDIRECTIONS: u32 = 8;
 /// A cluster has at most this many nodes by recommendation; a server that names more is not believed.
 const MAX_NODES: usize = 1000;
+const AFTER_PANIC: Duration = Duration::from_millis(100);
 /// How long a node without slots is kept that somebody was sent to.
 const KEEP_GUEST: Duration = Duration::from_secs(60);
 
@@ -112,11 +113,15 @@ impl Cluster {
 
     async fn run(self: Arc<Self>) {
         let mut closing = self.closing.subscribe();
-        tokio::select! {
-            biased;
-            _ = closing.wait_for(|closing| *closing) => {}
-            () = self.keep_table() => {}
-            () = self.keep_parked() => {}
+        loop {
+            tokio::select! {
+                biased;
+                _ = closing.wait_for(|closing| *closing) => break,
+                _ = catch_panic(self.keep_table()) => {}
+                _ = catch_panic(self.keep_parked()) => {}
+            }
+            // Neither ends by itself. After a panic, both begin again.
+            sleep(AFTER_PANIC).await;
         }
         let parked = lock(&self.parked).refuse(closed_error());
         deliver(parked);
@@ -324,6 +329,7 @@ impl Overseer for Member {
 
     fn silent(&self, _node: &Node) {
         if let Some(cluster) = self.cluster.upgrade() {
+            cluster.state().guests.remove(&self.address);
             cluster.table.suspect();
         }
     }

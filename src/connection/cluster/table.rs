@@ -30,7 +30,7 @@ const ASKED_AT_ONCE: usize = 16;
 const SPREAD: Duration = Duration::from_millis(50);
 /// Between two readings while the cluster does not work, a random part of it more.
 const IMPATIENCE: Duration = Duration::from_millis(100);
-const MAX_DELAY: Duration = Duration::from_secs(1);
+const MAX_DELAY: Duration = Duration::from_secs(2);
 /// How long a node is suspected after it was silent for a while.
 const SUSPICION: Duration = Duration::from_millis(1500);
 /// How often parked commands are tried again.
@@ -220,11 +220,15 @@ impl Cluster {
             }
             let now = Instant::now();
             state.guests.retain(|_, since| now.duration_since(*since) < KEEP_GUEST);
+            let is_needed = |address: &Address, node: &Arc<Node>| {
+                let is_guest = state.guests.contains_key(address) && node.status.get() == Status::Ready;
+                present.contains(address) || is_guest
+            };
             let left: Vec<_> = state
                 .nodes
-                .keys()
-                .filter(|address| !present.contains(*address) && !state.guests.contains_key(*address))
-                .cloned()
+                .iter()
+                .filter(|(address, node)| !is_needed(address, node))
+                .map(|(address, _)| address.clone())
                 .collect();
             gone.extend(left.iter().filter_map(|address| state.nodes.remove(address)));
         }

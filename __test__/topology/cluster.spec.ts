@@ -182,6 +182,29 @@ describe('a cluster target', () => {
     await assert.rejects(nobody.command('GET', 'k'), { code: 'CLOSED' })
   })
 
+  it('keeps what waits within bounds, and closes at once in any state', async () => {
+    const target = { cluster: [1], maxQueuedCommands: 3 }
+    const nobody = connect(target)
+    const waiting = [1, 2, 3].map(() => nobody.command('GET', 'k'))
+    await assert.rejects(
+      nobody.command('GET', 'k'),
+      like({ type: ConnectionError, code: 'QUEUE_FULL', message: /nothing was sent/ }),
+    )
+    const closing = timed(() => nobody.close())
+    await Promise.all(waiting.map((call) => assert.rejects(call, { code: 'CLOSED' })))
+    assert.ok((await closing).ms < 1000)
+    const somebody = connect({ cluster: cluster.addresses, password: SECRET })
+    const listener = new RedisWakeSignaler({ cluster: cluster.addresses, password: SECRET })
+    await listener.subscribe(() => {})
+    await somebody.command('PING')
+    await until('every node is connected', () => somebody.status === 'ready')
+    const calls = ['a', 'b', 'c'].map((key) => somebody.command('SET', key, '1'))
+    const { ms } = await timed(() => Promise.all([somebody.close(), listener.disconnect()]))
+    assert.ok(ms < 1000, `${ms} ms`)
+    assert.deepEqual(await Promise.all(calls), ['OK', 'OK', 'OK'])
+    await assert.rejects(somebody.command('GET', 'a'), { code: 'CLOSED' })
+  })
+
   it('refuses what it cannot do', () => {
     for (const [target, message] of [
       [{ cluster: [] }, /cluster must be a list/],

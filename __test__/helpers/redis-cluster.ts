@@ -45,16 +45,26 @@ const FAILOVER_MS = 7000
 const FAILOVER_ATTEMPTS = 4
 
 export class RedisCluster {
-  /** Masters first, in the order of their slots, then replicas in the order of their masters. */
+  /** Masters first, in the order of their slots, then replicas in the order of their masters, then what was added. */
   readonly servers: readonly RedisServer[]
   /** Where the nodes listen with TLS, in the order of `servers`. */
   readonly tlsPorts: readonly (number | undefined)[]
   readonly #masters: number
+  readonly #replicas: number
+  readonly #options: RedisClusterOptions
+  readonly #servers: RedisServer[]
 
-  private constructor(nodes: { server: RedisServer; tlsPort: number | undefined }[], masters: number) {
-    this.servers = nodes.map(({ server }) => server)
+  private constructor(
+    nodes: { server: RedisServer; tlsPort: number | undefined }[],
+    options: RedisClusterOptions,
+  ) {
+    const { masters = 3, replicas = 1 } = options
+    this.#servers = nodes.map(({ server }) => server)
+    this.servers = this.#servers
     this.tlsPorts = nodes.map(({ tlsPort }) => tlsPort)
     this.#masters = masters
+    this.#replicas = replicas
+    this.#options = options
   }
 
   /** Starts a cluster and waits until every node says that it works. */
@@ -64,7 +74,7 @@ export class RedisCluster {
       Array.from({ length: masters * (1 + replicas) }, () => startNode(options)),
     )
     const nodes = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
-    const cluster = new RedisCluster(nodes, masters)
+    const cluster = new RedisCluster(nodes, options)
     try {
       const failed = started.find((result) => result.status === 'rejected')
       if (failed !== undefined) throw failed.reason
@@ -81,7 +91,7 @@ export class RedisCluster {
   }
 
   get replicas(): readonly RedisServer[] {
-    return this.servers.slice(this.#masters)
+    return this.servers.slice(this.#masters, this.#masters * (1 + this.#replicas))
   }
 
   /** Startup nodes as a client takes them. */
@@ -177,6 +187,16 @@ export class RedisCluster {
     // The new owner first, so that the slot is never without one.
     await target.command('CLUSTER', 'SETSLOT', slot, 'NODE', idOf(to))
     await source.command('CLUSTER', 'SETSLOT', slot, 'NODE', idOf(to))
+  }
+
+  /** Adds a master without slots. */
+  async addMaster(): Promise<RedisServer> {
+    const { server } = await startNode(this.#options)
+    this.#servers.push(server)
+    using client = await (this.servers[0] as RedisServer).client()
+    await client.command('CLUSTER', 'MEET', server.host, server.port, server.port + BUS_OFFSET)
+    await this.settled()
+    return server
   }
 
   /** Waits until every running node holds the cluster for working and knows all running nodes. */

@@ -68,6 +68,11 @@ export interface ConnectionOptions {
    */
   cluster?: readonly (NodeAddress | string | number)[]
   /**
+   * Who answers reads in a cluster: the `master` of a key, a replica of it (`slave`; the master while there is none), or
+   * `all` of them. A replica may be behind: a read may miss a write that was answered before. Default: `master`.
+   */
+  scaleReads?: 'master' | 'slave' | 'all'
+  /**
    * Where the addresses that a cluster or the Sentinels name are reached: `{ 'host:port': { host, port } }`. ioredis'
    * other form, a function, is refused.
    */

@@ -1,7 +1,7 @@
 import { types } from 'node:util'
 
 import { ConfigError } from './errors.js'
-import type { NativeAddress, NativeConfig } from './options.js'
+import type { NativeAddress, NativeCluster, NativeConfig } from './options.js'
 import { parseTarget } from './redis-url.js'
 import { kindOf } from './validate.js'
 
@@ -86,8 +86,8 @@ function fromIoredisCluster(target: LooseOptions): LooseOptions {
     return refuse('The startup nodes of an ioredis Cluster cannot be read; give { cluster: [nodes] }')
   }
   const redisOptions = (options['redisOptions'] ?? {}) as LooseOptions
-  const { natMap, keyPrefix } = options
-  return fill({ cluster: startupNodes, natMap, keyPrefix }, { ...redisOptions, db: undefined })
+  const { natMap, keyPrefix, scaleReads } = options
+  return fill({ cluster: startupNodes, natMap, keyPrefix, scaleReads }, { ...redisOptions, db: undefined })
 }
 
 /** Whether a client's options can be read, so that a connection of our own goes where it goes. */
@@ -174,14 +174,20 @@ function withNodeOptions(options: LooseOptions): LooseOptions {
   return fill(options, { username, password, tls: nodeTls })
 }
 
-function cluster(options: LooseOptions): { nodes: NativeAddress[]; natMap: Record<string, NativeAddress> } {
+function cluster(options: LooseOptions): NativeCluster {
   if (integer(options, 'db', { fallback: 0, min: 0, max: 2 ** 31 - 1 }) !== 0) {
     return refuse('A Redis Cluster has only database 0; leave out the option db')
   }
   const nodes = nodeOptions(options['cluster'], 'cluster').map((node) =>
     address(node, 'cluster', DEFAULT_PORT),
   )
-  return { nodes, natMap: natMapOf(options['natMap']) }
+  const scaleReads = options['scaleReads'] ?? 'master'
+  if (scaleReads !== 'master' && scaleReads !== 'slave' && scaleReads !== 'all') {
+    return refuse(
+      "The connection option scaleReads must be 'master', 'slave' or 'all'; a function cannot be used",
+    )
+  }
+  return { nodes, natMap: natMapOf(options['natMap']), scaleReads }
 }
 
 function sentinel(

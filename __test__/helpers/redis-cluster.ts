@@ -254,6 +254,14 @@ export class RedisCluster {
       for (const client of clients) client.close()
     }
     await this.settled()
+    const replicas = this.servers.length - this.#masters
+    const isComplete = async (server: RedisServer): Promise<boolean> =>
+      (await this.nodes(server)).filter(({ isMaster }) => !isMaster).length === replicas
+    await until(
+      'every node knows who is a replica',
+      async () => (await Promise.all(this.servers.map(isComplete))).every(Boolean),
+      READY_MS,
+    )
   }
 
   #anyRunning(): RedisServer {

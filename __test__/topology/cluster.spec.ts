@@ -212,11 +212,89 @@ describe('a cluster target', () => {
       [{ cluster: [{ port: 0 }] }, /port must be a whole number/],
       [{ cluster: [{ path: '/s' }] }, /cluster must be a list/],
       [{ cluster: [7000], db: 1 }, /only database 0/],
+      [{ cluster: [7000], scaleReads: () => undefined }, /scaleReads must be/],
     ] as const)
       assert.throws(
         () => connect(target as unknown as Target),
         like({ type: ConfigError, code: 'CONFIG', message }),
       )
+  })
+})
+
+/** How many GETs each server has run since the last look. */
+async function counted(servers: readonly RedisServer[]): Promise<number[]> {
+  return Promise.all(
+    servers.map(async (server) => {
+      using client = await server.client()
+      const stats = await client.commandStats()
+      await client.resetCommandStats()
+      return stats['get']?.calls ?? 0
+    }),
+  )
+}
+
+describe('reads in a cluster', () => {
+  let cluster: RedisCluster
+  before(async () => {
+    cluster = await RedisCluster.start()
+  })
+  after(() => cluster.stop())
+
+  const keys = Array.from({ length: 60 }, (_, index) => `key:${index}`)
+  const targets: Record<string, [target: () => Target, master: boolean, replica: boolean]> = {
+    'go to masters by default': [() => ({ cluster: cluster.addresses }), true, false],
+    'go to replicas where the option says so': [
+      () => ({ cluster: cluster.addresses, scaleReads: 'slave' }),
+      false,
+      true,
+    ],
+    'go to replicas where an ioredis Cluster says so': [
+      () => new Cluster(cluster.addresses, { scaleReads: 'slave', lazyConnect: true }),
+      false,
+      true,
+    ],
+    'go to all': [() => ({ cluster: cluster.addresses, scaleReads: 'all' }), true, true],
+  }
+  for (const [what, [target, masters, replicas]] of Object.entries(targets))
+    it(what, async () => {
+      const connection = connect(target())
+      const workflow = new RedisWorkflowStateService(target())
+      await Promise.all(keys.map((key) => connection.command('SET', key, key)))
+      // So that replicas have what is read, and are connected to.
+      const read = async (): Promise<boolean> => {
+        const values = await Promise.all(keys.map((key) => connection.command('GET', key)))
+        return values.every((value, index) => value === keys[index])
+      }
+      await until('replicas have everything', read)
+      // Nodes name a new replica only once it has told them how far it is.
+      const areAsked = async (): Promise<boolean> => {
+        await counted(cluster.servers)
+        assert.ok(await read())
+        return (await counted(cluster.replicas)).every((count) => count > 0)
+      }
+      if (replicas) await until('replicas are asked', areAsked, 10_000)
+      else assert.equal(await areAsked(), false)
+      await counted(cluster.servers)
+      assert.ok(await read())
+      const onMasters = (await counted(cluster.masters)).every((count) => count > 0)
+      assert.equal(onMasters, masters)
+      await workflow.setStepResult('r', 's', 1)
+      await until('it can be read', async () => (await workflow.getStepState('r', 's')).result === 1)
+      await Promise.all([connection.close(), workflow.close()])
+    })
+
+  it('go to the master while there is no replica', async () => {
+    const connection = connect({ cluster: cluster.addresses, scaleReads: 'slave' })
+    await connection.command('SET', 'key:0', '1')
+    const master = await cluster.ownerOf(await cluster.slotOf('key:0'))
+    const replica = await cluster.replicaOf(master)
+    const load = new Load(10, () => connection.command('GET', 'key:0'))
+    await load.more(200)
+    await replica.kill()
+    await load.more(2000)
+    await load.stop()
+    assert.deepEqual([...load.codes], [])
+    await connection.close()
   })
 })
 

@@ -101,6 +101,22 @@ pub struct ClusterOptions {
     pub nodes: Vec<Address>,
     /// Where the addresses that the nodes name are reached.
     pub nat_map: NatMap,
+    /// Who answers reads.
+    #[serde(default)]
+    pub scale_reads: ScaleReads,
+}
+
+/// Who answers reads in a cluster, in ioredis' words. A replica may be behind its master.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ScaleReads {
+    /// The master of the slot.
+    #[default]
+    Master,
+    /// A replica of it, and the master while there is none.
+    Slave,
+    /// Any of them.
+    All,
 }
 
 /// Where the data is.

@@ -61,6 +61,11 @@ impl Request {
         self.refusals
     }
 
+    /// Whether some server did not run it.
+    pub fn was_refused(&self) -> bool {
+        self.refusals > 0
+    }
+
     /// It goes to the node that is taking its slot over.
     pub fn ask(&mut self) {
         self.asking = true;

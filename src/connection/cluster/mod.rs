@@ -4,6 +4,7 @@
 //! - [`slots`], [`redirect`]: what the nodes say about it
 //! - [`table`]: keeping the table right
 //! - [`spread`]: commands that concern every master
+//! - [`readers`]: replicas that answer reads, where they are asked for
 //!
 //! A command is handed to the connection of its node and is settled there. What a node refuses without running it
 //! comes back here and goes on to another node, or is parked for a moment; its deadline stays what it was.
@@ -12,25 +13,25 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
+mod member;
+mod readers;
 mod redirect;
 mod route;
 mod slots;
 mod spread;
 mod table;
 
+use member::{Member, Speaker};
 use redirect::Refusal;
 use route::Route;
 
 use super::batch::Batch;
 use super::command::Command;
 use super::config::{Address, ClusterOptions, Config, Endpoint, reached_at};
-use super::handshake::Session;
 use super::node::{Node, Role, closed_error, deliver, lock};
-use super::overseer::Overseer;
 use super::pubsub::Subscription;
 use super::request::{Request, Sink};
 use super::status::{Status, StatusBoard};
@@ -75,6 +76,8 @@ struct State {
     /// Nodes without slots that somebody was sent to, and when.
     guests: HashMap<Address, Instant>,
     replicas: Vec<Address>,
+    /// Connections to replicas that may answer reads, and by the address of their master.
+    readers: readers::Readers,
     /// Whose turn it is to take what anyone can take.
     turn: usize,
 }
@@ -93,6 +96,7 @@ impl Cluster {
                 nodes: HashMap::new(),
                 guests: HashMap::new(),
                 replicas: Vec::new(),
+                readers: readers::Readers::default(),
                 turn: 0,
             }),
             parking: Notify::new(),
@@ -125,7 +129,7 @@ impl Cluster {
         }
         let parked = lock(&self.parked).refuse(closed_error());
         deliver(parked);
-        let nodes: Vec<_> = self.state().nodes.values().cloned().chain(lock(&self.speaker).take()).collect();
+        let nodes: Vec<_> = self.state().everyone().chain(lock(&self.speaker).take()).collect();
         nodes.iter().for_each(|node| node.close_now());
         for node in nodes {
             node.closed().await;
@@ -167,7 +171,11 @@ impl Cluster {
             return deliver(request.fail(Error::new(ErrorKind::Unavailable, text)));
         }
         let node = match route::of(request.wire()) {
-            Route::Slot(slot) => self.state().owners[usize::from(slot)].clone(),
+            Route::Slot(slot) => {
+                let state = self.state();
+                let owner = state.owners[usize::from(slot)].as_ref();
+                owner.and_then(|owner| state.readers.choose(&request, owner)).or(owner).cloned()
+            }
             Route::Anywhere => self.state().anyone(),
             Route::Everywhere(merge) => return self.spread(request, merge),
             Route::InTurn => return self.scan(request),
@@ -223,7 +231,8 @@ impl Cluster {
             return None;
         }
         let config = Config { endpoint: Endpoint::Tcp(address.clone()), ..self.config.clone() };
-        let overseer = Arc::new(Member { cluster: Weak::clone(&self.own), address: address.clone() });
+        let overseer =
+            Arc::new(Member { cluster: Weak::clone(&self.own), address: address.clone(), reads: false });
         let node = Node::start(config, Role::Commands, Some(overseer)).ok()?;
         state.nodes.insert(address.clone(), Arc::clone(&node));
         Some(node)
@@ -270,6 +279,12 @@ impl Cluster {
         }
     }
 
+    /// Sends what waits for a node elsewhere.
+    fn redirect_pending(&self, node: &Node) {
+        let waiting = node.batch().take_pending();
+        waiting.into_iter().for_each(|request| self.dispatch(request));
+    }
+
     /// Takes over what a closed node still had.
     fn reclaim(&self, left: Vec<Request>) -> Vec<Request> {
         if self.is_closing() {
@@ -281,6 +296,10 @@ impl Cluster {
 }
 
 impl State {
+    fn everyone(&self) -> impl Iterator<Item = Arc<Node>> {
+        self.nodes.values().chain(self.readers.all()).cloned()
+    }
+
     /// A master, each in its turn, and one that is connected if there is one.
     fn anyone(&mut self) -> Option<Arc<Node>> {
         self.turn = self.turn.wrapping_add(1);
@@ -288,97 +307,5 @@ impl State {
         let in_turn = || (0..count).map(|index| &self.masters[(self.turn + index) % count]);
         let connected = in_turn().find(|node| node.status.get() == Status::Ready);
         connected.or_else(|| in_turn().next()).cloned()
-    }
-}
-
-/// What connects a node to its cluster.
-struct Member {
-    cluster: Weak<Cluster>,
-    address: Address,
-}
-
-#[async_trait]
-impl Overseer for Member {
-    async fn locate(&self) -> Result<Endpoint> {
-        Ok(Endpoint::Tcp(self.address.clone()))
-    }
-
-    async fn verify(&self, _session: &mut Session, _endpoint: &Endpoint) -> Result<()> {
-        Ok(())
-    }
-
-    fn minds(&self, error: &Error) -> bool {
-        matches!(error.kind(), ErrorKind::Server | ErrorKind::ServerNotReady) && Refusal::of(error).is_some()
-    }
-
-    fn refused(&self, node: &Node, request: Request, error: Error) {
-        match self.cluster.upgrade() {
-            Some(cluster) => cluster.refused(node, &self.address, request, error),
-            None => deliver(request.fail(error)),
-        }
-    }
-
-    fn changed(&self, node: &Node) {
-        if let Some(cluster) = self.cluster.upgrade() {
-            if node.status.get() != Status::Ready {
-                cluster.table.wish(None);
-            }
-            cluster.show_status();
-        }
-    }
-
-    fn silent(&self, _node: &Node) {
-        if let Some(cluster) = self.cluster.upgrade() {
-            cluster.state().guests.remove(&self.address);
-            cluster.table.suspect();
-        }
-    }
-
-    fn ended(&self, _node: &Node, left: Vec<Request>) -> Vec<Request> {
-        match self.cluster.upgrade() {
-            Some(cluster) => cluster.reclaim(left),
-            None => left,
-        }
-    }
-}
-
-/// The connection that carries subscriptions: what is published anywhere is heard on every node.
-struct Speaker(Weak<Cluster>);
-
-#[async_trait]
-impl Overseer for Speaker {
-    async fn locate(&self) -> Result<Endpoint> {
-        let unknown = || Error::new(ErrorKind::Unavailable, "no node of the cluster is connected");
-        let cluster = self.0.upgrade().ok_or_else(unknown)?;
-        let node = cluster.state().anyone();
-        let endpoint = node.map(|node| node.config().endpoint.clone()).ok_or_else(unknown)?;
-        if let Endpoint::Tcp(address) = &endpoint {
-            *lock(&cluster.speaker_at) = Some(address.clone());
-        }
-        Ok(endpoint)
-    }
-
-    async fn verify(&self, _session: &mut Session, _endpoint: &Endpoint) -> Result<()> {
-        Ok(())
-    }
-
-    fn minds(&self, _error: &Error) -> bool {
-        false
-    }
-
-    fn refused(&self, _node: &Node, request: Request, error: Error) {
-        deliver(request.fail(error));
-    }
-
-    fn changed(&self, _node: &Node) {}
-
-    fn silent(&self, _node: &Node) {
-        if let Some(cluster) = self.0.upgrade() {
-            cluster.table.suspect();
-        }
-    }
-
-    fn ended(&self, _node: &Node, left: Vec<Request>) -> Vec<Request> {
-        left
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::slots::{Range, ranges};
 use super::{Cluster, KEEP_GUEST};
 use crate::connection::command::Command;
-use crate::connection::config::{Address, Endpoint, reached_at};
+use crate::connection::config::{Address, Endpoint, ScaleReads, reached_at};
 use crate::connection::dial;
 use crate::connection::handshake::Session;
 use crate::connection::node::{Node, deliver, full_jitter, lock};
@@ -33,6 +33,8 @@ const IMPATIENCE: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(2);
 /// How long a node is suspected after it was silent for a while.
 const SUSPICION: Duration = Duration::from_millis(1500);
+/// How often the table is read where replicas answer reads.
+const LOOK_FOR_REPLICAS: Duration = Duration::from_secs(5);
 /// How often parked commands are tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(40);
 
@@ -92,7 +94,13 @@ impl Cluster {
             if failures > 0 || !self.works() || self.table.is_suspicious() {
                 sleep(delay).await;
             } else {
-                self.table.wanted.notified().await;
+                let news = self.table.wanted.notified();
+                if self.options.scale_reads == ScaleReads::Master {
+                    news.await;
+                } else {
+                    // Nothing else tells of a new replica.
+                    let _ = timeout(LOOK_FOR_REPLICAS, news).await;
+                }
                 sleep(SPREAD.mul_f64(rand::random())).await;
             }
         }
@@ -208,9 +216,12 @@ impl Cluster {
             state.masters.clear();
             state.replicas.clear();
             let mut present = HashSet::new();
+            let mut replicas = Vec::new();
             for range in ranges {
                 let address = reached(range.master);
-                state.replicas.extend(range.replicas.into_iter().map(reached));
+                let of_master: Vec<_> = range.replicas.into_iter().map(reached).collect();
+                state.replicas.extend(of_master.iter().cloned());
+                replicas.push((address.clone(), of_master));
                 let Some(node) = self.node_at(&mut state, &address) else { continue };
                 state.owners[usize::from(range.first)..=usize::from(range.last)]
                     .fill(Some(Arc::clone(&node)));
@@ -230,9 +241,11 @@ impl Cluster {
                 .filter(|(address, node)| !is_needed(address, node))
                 .map(|(address, _)| address.clone())
                 .collect();
+            gone.extend(self.take_readers(&mut state, replicas));
             gone.extend(left.iter().filter_map(|address| state.nodes.remove(address)));
         }
         for node in gone {
+            // Before it is closed, as it would refuse them.
             let waiting = node.batch().take_pending();
             node.close_now();
             waiting.into_iter().for_each(|request| self.dispatch(request));

@@ -9,6 +9,7 @@ import {
   RedisLockManager,
   RedisWakeSignaler,
   RedisWorkflowStateService,
+  ServerError,
   type Target,
   connect,
 } from '../../index.js'
@@ -183,6 +184,21 @@ describe('a master that changes behind its Sentinels', () => {
     assert.equal(await second.command('GET', 'a'), '1')
     await connection.close()
     await first.command('REPLICAOF', 'NO', 'ONE')
+  })
+
+  it('READONLY without end: the call ends in time, and the server is not stormed', async () => {
+    await using replica = await ScriptedServer.start(([name]) => {
+      if (name === 'ROLE') return '-NOPERM no\r\n'
+      return name === 'SET' ? "-READONLY You can't write against a read only replica.\r\n" : undefined
+    })
+    await using watcher = await sentinel(() => replica)
+    const connection = connect({ sentinels: [watcher], name: 'm', commandTimeout: 1000 })
+    const { ms, outcome } = await timed(() => connection.command('SET', 'k', '1'))
+    assert.ok(outcome.status === 'rejected' && ms < 1250, `${ms} ms`)
+    like({ type: ServerError, code: 'SERVER_NOT_READY', message: /^READONLY/ })(outcome.reason)
+    const dials = replica.commands.filter(([name]) => name === 'HELLO').length
+    assert.ok(dials > 1 && dials < 40, `${dials} connections`)
+    await connection.close()
   })
 
   it('+switch-master: the connection follows at once, without a call', async () => {

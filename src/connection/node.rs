@@ -137,9 +137,13 @@ impl Node {
         }
     }
 
+    /// Dials without a delay, where one is being waited for or will be.
+    pub(super) fn redial(&self) {
+        self.redial.notify_one();
+    }
+
     /// Gives the present connection up for a new one, which may lead elsewhere.
     pub(super) fn abandon(&self, reason: Error) {
-        self.redial.notify_one();
         let driver = {
             let mut batch = self.batch();
             if self.status.get() != Status::Ready || self.abandoned.swap(true, Ordering::Relaxed) {

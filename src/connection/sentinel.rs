@@ -139,6 +139,7 @@ impl Sentinels {
         let nodes: Vec<_> = lock(&self.nodes).iter().filter_map(Weak::upgrade).collect();
         for node in nodes {
             node.abandon(Error::new(ErrorKind::Unavailable, reason.to_owned()));
+            node.redial();
         }
     }
 
@@ -257,6 +258,7 @@ impl Overseer for Sentinels {
     }
 
     fn refused(&self, node: &Node, mut request: Request, error: Error) {
+        // With the delay of any redial: the Sentinels may not know better yet.
         node.abandon(error.clone());
         request.refused(error);
         node.put_back(request);

@@ -48,6 +48,49 @@ export interface ConnectionOptions {
   maxQueuedCommands?: number
   /** Bytes of commands that may wait while there is no connection. Default: 64 MiB. */
   maxQueuedBytes?: number
+  /** Sentinels that know where the master {@link ConnectionOptions.name} is; port 26379 by default. */
+  sentinels?: readonly NodeAddress[]
+  /** Name of the master that the {@link ConnectionOptions.sentinels} watch. */
+  name?: string
+  /** ACL user on the Sentinels. Default: their default user. */
+  sentinelUsername?: string | null
+  sentinelPassword?: string | null
+  /** TLS to the Sentinels. Default: none. */
+  sentinelTLS?: TlsOptions | object | boolean
+  /** Whether `tls` is used with `sentinels`. Without it, `tls` is refused there. */
+  enableTLSForSentinelMode?: boolean
+  /** Whether to ask the Sentinels for further ones. Default: true. */
+  updateSentinels?: boolean
+  /**
+   * Nodes of a Redis Cluster, of which one must be reachable. All other options hold for every node. An array of
+   * `{ host, port }`, of URLs or of ports; a node's own `username`, `password` and `tls` count where the options name
+   * none, those of the first node.
+   */
+  cluster?: readonly (NodeAddress | string | number)[]
+  /**
+   * Who answers reads in a cluster: the `master` of a key, a replica of it (`slave`; the master while there is none), or
+   * `all` of them. A replica may be behind: a read may miss a write that was answered before. Default: `master`.
+   */
+  scaleReads?: 'master' | 'slave' | 'all'
+  /**
+   * Where the addresses that a cluster or the Sentinels name are reached: `{ 'host:port': { host, port } }`. ioredis'
+   * other form, a function, is refused.
+   */
+  natMap?:
+    | Record<
+        string,
+        {
+          host: string
+          port: number
+        }
+      >
+    | object
+    | null
+}
+interface NodeAddress {
+  /** Default: `127.0.0.1`. */
+  host?: string
+  port?: number
 }
 /**
  * An ioredis 5 or 6 instance. Its options are read and ferroflow opens a connection of its own; the instance is
@@ -58,6 +101,12 @@ export interface IoredisClient {
   readonly status: string
   hgetall: unknown
   duplicate: unknown
+}
+interface IoredisCluster {
+  readonly options: object
+  readonly status: string
+  readonly isCluster: true
+  hgetall: unknown
 }
 /** A node-redis 4, 5 or 6 client. Its options are read, as with {@link IoredisClient}. */
 export interface NodeRedisClient {
@@ -71,11 +120,14 @@ export interface NodeRedisClient {
  *
  * - `'redis://…'`, `'rediss://…'`, `'host:port'`, `'unix:/path'` or `'/path'`
  * - {@link ConnectionOptions}
- * - an ioredis or node-redis client, whose options are read
+ * - `{ sentinels: [{ host, port }, …], name }`: the master that Sentinels watch
+ * - `{ cluster: [{ host, port }, …] }`: a Redis Cluster
+ * - an ioredis client or `Cluster`, or a node-redis client, whose options are read
  * - a {@link Connection}, which is shared
  * - `'memory://'` or `'memory://name'`: the embedded engine, shared by name within the process
  */
-export type Target = string | ConnectionOptions | IoredisClient | NodeRedisClient | Connection
+export type Target =
+  string | ConnectionOptions | IoredisClient | IoredisCluster | NodeRedisClient | Connection
 /** `connecting` at first, `ready`, `reconnecting` after a loss or a refusal, `closed` by its owner. */
 export type ConnectionStatus = 'connecting' | 'ready' | 'reconnecting' | 'closed'
 /** What a word of a command may be. Numbers are sent in decimal. */
@@ -109,6 +161,10 @@ export declare class Connection extends EventEmitter<ConnectionEvents> {
    * Sends any command, as it is: `keyPrefix` is not applied. Commands that would change or block the shared
    * connection are refused (`UNSUPPORTED`). On `memory://`, the common string, hash, sorted set and key commands
    * work.
+   *
+   * On a cluster, a command goes to the master of its first key, and its keys must lie in one slot (`UNSUPPORTED`).
+   * `KEYS`, `DBSIZE`, `FLUSHDB`, `FLUSHALL`, `SCRIPT` and `FUNCTION` go to every master; `SCAN` goes to one after the
+   * other, with cursors of its own. Other commands without a key go to any one master.
    *
    * @throws {@link ServerError}, {@link ConnectionError}, {@link TimeoutError}
    */

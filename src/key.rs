@@ -3,6 +3,11 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
+mod slot;
+
+pub use slot::{SLOTS, same_slot, slot};
+use slot::{has_tag, tag_of};
+
 /// The longest name (run id, step name, lock key, correlation id, prefix …) accepted, in bytes.
 pub const MAX_NAME_BYTES: usize = 512;
 
@@ -77,13 +82,24 @@ impl WorkflowKeys {
 #[derive(Debug, Clone)]
 pub struct LockKeys {
     prefix: String,
+    /// The keys beside a lock lie in its slot of a cluster.
+    clustered: bool,
 }
 
 impl LockKeys {
     /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the lock manager's own, `fm:lock:` by default.
     pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
         check_prefix("keyPrefix", prefix)?;
-        Ok(Self { prefix: format!("{connection_prefix}{prefix}") })
+        Ok(Self { prefix: format!("{connection_prefix}{prefix}"), clustered: false })
+    }
+
+    /// The same in a cluster.
+    pub fn in_cluster(self) -> Result<Self> {
+        if self.prefix.contains('{') && !has_tag(&self.prefix) {
+            let problem = "keyPrefix of locks in a cluster must not contain \"{\" without a hash tag";
+            return Err(Error::new(ErrorKind::Config, problem));
+        }
+        Ok(Self { clustered: true, ..self })
     }
 
     /// The string that holds the owner's token.
@@ -98,27 +114,37 @@ impl LockKeys {
         Ok(format!("{}{key}", self.prefix))
     }
 
-    /// The string that counts fences.
-    pub fn fence_counter(&self) -> String {
-        format!("{}{OWN}fence", self.prefix)
+    /// A key of our own beside a lock.
+    fn beside(&self, key: &str, what: &str) -> String {
+        let prefix = &self.prefix;
+        if !self.clustered {
+            return format!("{prefix}{OWN}{what}");
+        }
+        let tag = tag_of(slot(format!("{prefix}{key}").as_bytes()));
+        format!("{prefix}{OWN}{what}:{{{tag}}}")
     }
 
-    /// The string that marks a claim as given up.
-    pub fn tombstone(&self, claim: &str) -> String {
-        format!("{}{OWN}withdrawn:{claim}", self.prefix)
+    /// The string that counts fences: one for all locks, or one for all locks of a slot.
+    pub fn fence_counter(&self, key: &str) -> String {
+        self.beside(key, "fence")
+    }
+
+    /// The string that marks a claim of a lock as given up.
+    pub fn tombstone(&self, key: &str, claim: &str) -> String {
+        format!("{}:{claim}", self.beside(key, "withdrawn"))
     }
 
     /// The sorted set of the claims that wait for a lock in their order.
     pub fn queue(&self, key: &str) -> String {
-        format!("{}{OWN}queue:{key}", self.prefix)
+        format!("{}:{key}", self.beside(key, "queue"))
     }
 
     /// The sorted set of the leases of those claims.
     pub fn leases(&self, key: &str) -> String {
-        format!("{}{OWN}leases:{key}", self.prefix)
+        format!("{}:{key}", self.beside(key, "leases"))
     }
 
-    /// The sorted set of the locks that are held, by fence.
+    /// The sorted set of the locks that are held, by fence. Of all slots: it is written by itself.
     pub fn index(&self) -> String {
         format!("{}{OWN}held", self.prefix)
     }
@@ -414,6 +440,24 @@ mod tests {
         let keys = SagaKeys::new("", "p:").unwrap();
         assert!(keys.state("S", "idx:id:x").is_err());
         assert!(keys.state("S", "idx:x").is_ok());
+    }
+
+    #[test]
+    fn what_is_beside_a_lock_is_in_its_slot() {
+        for (outer, prefix) in [("", "fm:lock:"), ("app:", ""), ("{app}:", "l:"), ("", "l{x}:")] {
+            let keys = LockKeys::new(outer, prefix).unwrap().in_cluster().unwrap();
+            for key in ["job", "a{b}c", "a}b", "}{", "{", "ü {}"] {
+                let lock = keys.lock(key).unwrap();
+                let beside = [
+                    keys.fence_counter(key),
+                    keys.tombstone(key, "c:{x}"),
+                    keys.queue(key),
+                    keys.leases(key),
+                ];
+                assert!(same_slot(beside.iter().chain([&lock]).map(String::as_str)), "{lock} {beside:?}");
+            }
+        }
+        assert!(LockKeys::new("a{", "l:").unwrap().in_cluster().is_err());
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use crate::connection::client::Call;
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::connection::single::Call;
 use crate::error::{ErrorKind, Result};
 use crate::fence::Guard;
 
@@ -118,7 +118,7 @@ impl Source {
                 OnLostReply::Report => command,
             }
         };
-        if !call.client().first_use_of_script(digest) {
+        if !call.client().first_use_of_script(digest, keys.first().unwrap_or(&"")) {
             match call.command(request("EVALSHA", digest)).await {
                 // The server was flushed, restarted or replaced behind our back.
                 Err(error) if error.kind() == ErrorKind::NoScript => {}

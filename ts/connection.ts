@@ -3,7 +3,7 @@ import { inspect, types } from 'node:util'
 
 import { ArgumentError, ConfigError, ServerError, fromNative } from './errors.js'
 import { binding, guarded, listen, settled } from './native.js'
-import type { ConnectionOptions, NativeConfig, Target } from './options.js'
+import type { ConnectionOptions, NativeAddress, NativeConfig, Target } from './options.js'
 import { type LooseOptions, resolveTarget } from './target.js'
 import { kindOf } from './validate.js'
 
@@ -129,9 +129,21 @@ export function isConnection(target: unknown): target is Connection {
 
 /** An address for people, without credentials. */
 function describe({ endpoint, db }: NativeConfig): string {
-  if ('memory' in endpoint) return `memory://${endpoint.memory.name}`
-  const place = 'unix' in endpoint ? endpoint.unix.path : `${endpoint.tcp.host}:${endpoint.tcp.port}`
+  const place = describePlace(endpoint)
   return db === 0 ? place : `${place}/${db}`
+}
+
+function describePlace(endpoint: NativeConfig['endpoint']): string {
+  if ('memory' in endpoint) return `memory://${endpoint.memory.name}`
+  if ('unix' in endpoint) return endpoint.unix.path
+  if ('tcp' in endpoint) return addressOf(endpoint.tcp)
+  if ('cluster' in endpoint) return `cluster ${endpoint.cluster.nodes.map(addressOf).join(', ')}`
+  const { name, sentinels } = endpoint.sentinel
+  return `${name} of sentinels ${sentinels.map(addressOf).join(', ')}`
+}
+
+function addressOf({ host, port }: NativeAddress): string {
+  return `${host}:${port}`
 }
 
 /**
@@ -174,6 +186,10 @@ export class Connection extends EventEmitter<ConnectionEvents> {
    * Sends any command, as it is: `keyPrefix` is not applied. Commands that would change or block the shared
    * connection are refused (`UNSUPPORTED`). On `memory://`, the common string, hash, sorted set and key commands
    * work.
+   *
+   * On a cluster, a command goes to the master of its first key, and its keys must lie in one slot (`UNSUPPORTED`).
+   * `KEYS`, `DBSIZE`, `FLUSHDB`, `FLUSHALL`, `SCRIPT` and `FUNCTION` go to every master; `SCAN` goes to one after the
+   * other, with cursors of its own. Other commands without a key go to any one master.
    *
    * @throws {@link ServerError}, {@link ConnectionError}, {@link TimeoutError}
    */

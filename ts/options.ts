@@ -47,6 +47,42 @@ export interface ConnectionOptions {
   maxQueuedCommands?: number
   /** Bytes of commands that may wait while there is no connection. Default: 64 MiB. */
   maxQueuedBytes?: number
+  /** Sentinels that know where the master {@link ConnectionOptions.name} is; port 26379 by default. */
+  sentinels?: readonly NodeAddress[]
+  /** Name of the master that the {@link ConnectionOptions.sentinels} watch. */
+  name?: string
+  /** ACL user on the Sentinels. Default: their default user. */
+  sentinelUsername?: string | null
+  sentinelPassword?: string | null
+  /** TLS to the Sentinels. Default: none. */
+  sentinelTLS?: TlsOptions | object | boolean
+  /** Whether `tls` is used with `sentinels`. Without it, `tls` is refused there. */
+  enableTLSForSentinelMode?: boolean
+  /** Whether to ask the Sentinels for further ones. Default: true. */
+  updateSentinels?: boolean
+  /**
+   * Nodes of a Redis Cluster, of which one must be reachable. All other options hold for every node. An array of
+   * `{ host, port }`, of URLs or of ports; a node's own `username`, `password` and `tls` count where the options name
+   * none, those of the first node.
+   */
+  cluster?: readonly (NodeAddress | string | number)[]
+  /**
+   * Who answers reads in a cluster: the `master` of a key, a replica of it (`slave`; the master while there is none), or
+   * `all` of them. A replica may be behind: a read may miss a write that was answered before. Default: `master`.
+   */
+  scaleReads?: 'master' | 'slave' | 'all'
+  /**
+   * Where the addresses that a cluster or the Sentinels name are reached: `{ 'host:port': { host, port } }`. ioredis'
+   * other form, a function, is refused.
+   */
+  natMap?: Record<string, { host: string; port: number }> | object | null
+}
+
+/** A host and its port. */
+export interface NodeAddress {
+  /** Default: `127.0.0.1`. */
+  host?: string
+  port?: number
 }
 
 /**
@@ -58,6 +94,14 @@ export interface IoredisClient {
   readonly status: string
   hgetall: unknown
   duplicate: unknown
+}
+
+/** An ioredis 5 or 6 `Cluster`. Its startup nodes and options are read, as with {@link IoredisClient}. */
+export interface IoredisCluster {
+  readonly options: object
+  readonly status: string
+  readonly isCluster: true
+  hgetall: unknown
 }
 
 /** A node-redis 4, 5 or 6 client. Its options are read, as with {@link IoredisClient}. */
@@ -73,20 +117,56 @@ export interface NodeRedisClient {
  *
  * - `'redis://…'`, `'rediss://…'`, `'host:port'`, `'unix:/path'` or `'/path'`
  * - {@link ConnectionOptions}
- * - an ioredis or node-redis client, whose options are read
+ * - `{ sentinels: [{ host, port }, …], name }`: the master that Sentinels watch
+ * - `{ cluster: [{ host, port }, …] }`: a Redis Cluster
+ * - an ioredis client or `Cluster`, or a node-redis client, whose options are read
  * - a {@link Connection}, which is shared
  * - `'memory://'` or `'memory://name'`: the embedded engine, shared by name within the process
  */
-export type Target = string | ConnectionOptions | IoredisClient | NodeRedisClient | Connection
+export type Target =
+  string | ConnectionOptions | IoredisClient | IoredisCluster | NodeRedisClient | Connection
+
+export interface NativeAddress {
+  host: string
+  port: number
+}
+
+interface NativeTls {
+  ca?: string
+  cert?: string
+  key?: string
+  servername?: string
+  rejectUnauthorized: boolean
+}
+
+export interface NativeCluster {
+  nodes: NativeAddress[]
+  natMap: Record<string, NativeAddress>
+  scaleReads: 'master' | 'slave' | 'all'
+}
+
+interface NativeSentinels {
+  sentinels: NativeAddress[]
+  name: string
+  username?: string
+  password?: string
+  tls?: NativeTls
+  natMap: Record<string, NativeAddress>
+  updateSentinels: boolean
+}
 
 /** The configuration that the native core takes: every field resolved. */
 export interface NativeConfig {
   endpoint:
-    { tcp: { host: string; port: number } } | { unix: { path: string } } | { memory: { name: string } }
+    | { tcp: NativeAddress }
+    | { unix: { path: string } }
+    | { memory: { name: string } }
+    | { sentinel: NativeSentinels }
+    | { cluster: NativeCluster }
   username?: string
   password?: string
   db: number
-  tls?: { ca?: string; cert?: string; key?: string; servername?: string; rejectUnauthorized: boolean }
+  tls?: NativeTls
   keyPrefix: string
   family: number
   connectionName?: string

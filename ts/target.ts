@@ -1,7 +1,7 @@
 import { types } from 'node:util'
 
 import { ConfigError } from './errors.js'
-import type { NativeConfig } from './options.js'
+import type { NativeAddress, NativeCluster, NativeConfig } from './options.js'
 import { parseTarget } from './redis-url.js'
 import { kindOf } from './validate.js'
 
@@ -9,10 +9,11 @@ import { kindOf } from './validate.js'
 export type LooseOptions = Record<string, unknown>
 
 const DEFAULT_PORT = 6379
+const DEFAULT_SENTINEL_PORT = 26_379
 
 const ACCEPTED =
-  "a URL ('redis://…', 'rediss://…', 'unix:/path', 'memory://'), host:port, connection options, an ioredis or " +
-  'node-redis client, or a ferroflow Connection'
+  "a URL ('redis://…', 'rediss://…', 'unix:/path', 'memory://'), host:port, connection options (also with sentinels " +
+  'and name, or with cluster), an ioredis or node-redis client, or a ferroflow Connection'
 
 export function refuse(message: string): never {
   throw new ConfigError('CONFIG', message)
@@ -48,14 +49,13 @@ function fill(first: LooseOptions, second: LooseOptions): LooseOptions {
 
 function readObject(target: LooseOptions): LooseOptions {
   if (isIoredis(target)) {
-    if (target['isCluster'] === true) return refuseTopology('An ioredis Cluster')
+    if (target['isCluster'] === true) return fromIoredisCluster(target)
     return target['options'] as LooseOptions
   }
   if (isNodeRedis(target)) return fromNodeRedis(target['options'] as LooseOptions)
   if (!isPlain(target) || CLIENT_METHODS.some((method) => typeof target[method] === 'function')) {
     return refuse(`An unknown client object cannot be used as a connection target; accepted are ${ACCEPTED}`)
   }
-  if ('cluster' in target) return refuseTopology('{ cluster }')
   return target
 }
 
@@ -78,8 +78,16 @@ function isPlain(target: object): boolean {
   return prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
-function refuseTopology(what: string): never {
-  return refuse(`${what} is not supported yet: give the address of a single server`)
+/** Startup nodes may be URLs, ports or options; what only a node says, such as a password, holds for all. */
+function fromIoredisCluster(target: LooseOptions): LooseOptions {
+  const options = target['options'] as LooseOptions
+  const startupNodes = target['startupNodes']
+  if (!Array.isArray(startupNodes) || startupNodes.length === 0) {
+    return refuse('The startup nodes of an ioredis Cluster cannot be read; give { cluster: [nodes] }')
+  }
+  const redisOptions = (options['redisOptions'] ?? {}) as LooseOptions
+  const { natMap, keyPrefix, scaleReads } = options
+  return fill({ cluster: startupNodes, natMap, keyPrefix, scaleReads }, { ...redisOptions, db: undefined })
 }
 
 /** Whether a client's options can be read, so that a connection of our own goes where it goes. */
@@ -125,14 +133,14 @@ function fromNodeRedis(options: LooseOptions): LooseOptions {
   }
 }
 
-function fromOptions(options: LooseOptions): NativeConfig {
-  if (options['sentinels'] !== undefined && options['sentinels'] !== null) return refuseTopology('A Sentinel')
+function fromOptions(given: LooseOptions): NativeConfig {
+  const options = isGiven(given['cluster']) ? withNodeOptions(given) : given
   return {
     endpoint: endpoint(options),
     username: text(options, 'username'),
     password: text(options, 'password'),
     db: integer(options, 'db', { fallback: 0, min: 0, max: 2 ** 31 - 1 }),
-    tls: tls(options['tls']),
+    tls: tls(options['tls'], 'tls'),
     keyPrefix: text(options, 'keyPrefix') ?? '',
     family: integer(options, 'family', { fallback: 0, min: 0, max: 6 }),
     connectionName: text(options, 'connectionName'),
@@ -148,9 +156,105 @@ function fromOptions(options: LooseOptions): NativeConfig {
 function endpoint(options: LooseOptions): NativeConfig['endpoint'] {
   if (typeof options['memory'] === 'string') return { memory: { name: options['memory'] } }
   const path = text(options, 'path')
+  if (isGiven(options['cluster'])) return { cluster: cluster(options) }
+  if (isGiven(options['sentinels'])) return { sentinel: sentinel(options) }
   if (path !== undefined) return { unix: { path } }
   const host = text(options, 'host') ?? '127.0.0.1'
   return { tcp: { host, port: integer(options, 'port', { fallback: DEFAULT_PORT, min: 1, max: 65_535 }) } }
+}
+
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null
+}
+
+/** What ioredis takes from the first startup node for all of them: credentials and TLS that no option names. */
+function withNodeOptions(options: LooseOptions): LooseOptions {
+  const [first] = nodeOptions(options['cluster'], 'cluster')
+  const { username, password, tls: nodeTls } = first as LooseOptions
+  return fill(options, { username, password, tls: nodeTls })
+}
+
+function cluster(options: LooseOptions): NativeCluster {
+  if (integer(options, 'db', { fallback: 0, min: 0, max: 2 ** 31 - 1 }) !== 0) {
+    return refuse('A Redis Cluster has only database 0; leave out the option db')
+  }
+  const nodes = nodeOptions(options['cluster'], 'cluster').map((node) =>
+    address(node, 'cluster', DEFAULT_PORT),
+  )
+  const scaleReads = options['scaleReads'] ?? 'master'
+  if (scaleReads !== 'master' && scaleReads !== 'slave' && scaleReads !== 'all') {
+    return refuse(
+      "The connection option scaleReads must be 'master', 'slave' or 'all'; a function cannot be used",
+    )
+  }
+  return { nodes, natMap: natMapOf(options['natMap']), scaleReads }
+}
+
+function sentinel(
+  options: LooseOptions,
+): Extract<NativeConfig['endpoint'], { sentinel: unknown }>['sentinel'] {
+  const name = text(options, 'name')
+  if (name === undefined) {
+    return refuse('The connection option name must say which master of the sentinels is meant')
+  }
+  if (options['role'] === 'slave') {
+    return refuse("The connection option role: 'slave' is not supported: ferroflow reads from the master")
+  }
+  // ioredis would leave TLS out without a word.
+  if (isGiven(options['tls']) && options['tls'] !== false && options['enableTLSForSentinelMode'] !== true) {
+    return refuse(
+      'With sentinels, tls takes enableTLSForSentinelMode: true (and sentinelTLS for the Sentinels)',
+    )
+  }
+  const nodes = nodeOptions(options['sentinels'], 'sentinels')
+  return {
+    sentinels: nodes.map((node) => address(node, 'sentinels', DEFAULT_SENTINEL_PORT)),
+    name,
+    username: text(options, 'sentinelUsername'),
+    password: text(options, 'sentinelPassword'),
+    tls: tls(options['sentinelTLS'], 'sentinelTLS'),
+    natMap: natMapOf(options['natMap']),
+    updateSentinels: options['updateSentinels'] !== false,
+  }
+}
+
+/** Nodes as options, whatever form they came in. */
+function nodeOptions(value: unknown, name: string): LooseOptions[] {
+  if (!Array.isArray(value) || value.length === 0) {
+    return refuse(`The connection option ${name} must be a list of at least one { host, port }`)
+  }
+  return value.map((node: unknown) => {
+    if (typeof node === 'number') return { port: node }
+    const options = typeof node === 'string' ? parseTarget(node) : node
+    if (typeof options !== 'object' || options === null || 'memory' in options || 'path' in options) {
+      return refuse(`The connection option ${name} must be a list of { host, port }`)
+    }
+    return options as LooseOptions
+  })
+}
+
+function address(node: LooseOptions, what: string, fallback: number): NativeAddress {
+  const port = node['port']
+  if (!isGiven(port) || typeof port === 'number' || typeof port === 'string') {
+    const host = text(node, 'host') ?? '127.0.0.1'
+    return { host, port: integer(node, 'port', { fallback, min: 1, max: 65_535 }) }
+  }
+  return refuse(`The connection option ${what} must be a list of { host, port }`)
+}
+
+/** Where the addresses that the servers know are reached: `{ 'host:port': { host, port } }`, as in ioredis. */
+function natMapOf(value: unknown): Record<string, NativeAddress> {
+  if (!isGiven(value)) return {}
+  if (typeof value !== 'object' || Array.isArray(value)) {
+    return refuse('The connection option natMap must be an object; a function cannot be used')
+  }
+  const entries = Object.entries(value as LooseOptions).map(([from, to]): [string, NativeAddress] => {
+    if (typeof to !== 'object' || to === null) {
+      return refuse('The connection option natMap must map host:port to { host, port }')
+    }
+    return [from, address(to as LooseOptions, 'natMap', DEFAULT_PORT)]
+  })
+  return Object.fromEntries(entries)
 }
 
 /** A text option; absent if empty. Its value is never shown. */
@@ -176,15 +280,17 @@ function integer(
   return number
 }
 
-function tls(value: unknown): NativeConfig['tls'] {
+function tls(value: unknown, name: string): NativeConfig['tls'] {
   if (value === undefined || value === null || value === false) return undefined
   if (value !== true && typeof value !== 'object') {
-    return refuse('The connection option tls must be an object or true')
+    return refuse(`The connection option ${name} must be an object or true`)
   }
   const options = (value === true ? {} : value) as LooseOptions
   for (const unsupported of ['pfx', 'passphrase', 'secureContext']) {
     if (options[unsupported] !== undefined) {
-      return refuse(`The connection option tls.${unsupported} is not supported; give ca, cert and key as PEM`)
+      return refuse(
+        `The connection option ${name}.${unsupported} is not supported; give ca, cert and key as PEM`,
+      )
     }
   }
   return {

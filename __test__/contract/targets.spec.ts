@@ -2,12 +2,11 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { after, before, beforeEach, describe, it } from 'node:test'
-import { Cluster, Redis } from 'ioredis'
+import { Redis } from 'ioredis'
 import { Redis as Redis5 } from 'ioredis-5'
 import { createClient } from 'redis'
 import {
   type Lock,
-  ConfigError,
   RedisLockManager,
   RedisSagaStore,
   RedisWorkflowStateService,
@@ -15,7 +14,6 @@ import {
   connect,
 } from '../../index.js'
 import { Certificates } from '../helpers/certificates'
-import { like } from '../helpers/errors'
 import { RedisServer, findFreePort } from '../helpers/redis-server'
 import type { RespClient } from '../helpers/resp-client'
 import { type Counter, counter } from '../helpers/saga-states'
@@ -194,15 +192,6 @@ describe('targets', () => {
         assert.equal(client.isOpen, false)
         await admin.command('FLUSHALL')
       }
-    })
-
-    it('an ioredis Cluster is refused in words, for now', () => {
-      const cluster = new Cluster([{ host: '127.0.0.1', port: server.port }], { lazyConnect: true })
-      assert.throws(
-        () => connect(cluster as unknown as Target),
-        like({ type: ConfigError, code: 'CONFIG', message: /Cluster is not supported yet/ }),
-      )
-      cluster.disconnect()
     })
   })
 

@@ -35,8 +35,6 @@ describe('an object that is no single client', () => {
       status = 'ready'
       options = {}
     })(),
-    'a cluster': { cluster: [{ host: '10.0.0.1', port: 7000 }] },
-    'a Sentinel': { sentinels: [{ host: '10.0.0.1', port: 26379 }], name: 'm' },
     'a Map': new Map(),
     'a date': new Date(),
   }

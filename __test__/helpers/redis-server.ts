@@ -27,6 +27,8 @@ export interface RedisServerOptions {
   readyTimeoutMs?: number
   /** A port that must be used. Default: any free one */
   port?: number
+  /** Run as a Sentinel with these lines in its configuration, which may say nothing about data. */
+  sentinel?: string[]
 }
 
 type Signal = 'SIGTERM' | 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'
@@ -145,7 +147,11 @@ export class RedisServer {
     writeFileSync(config, this.#config(), { mode: 0o600 })
     const log = openSync(join(this.#folder, 'redis.log'), 'a')
     const program = process.env['FERROFLOW_REDIS_SERVER'] || 'redis-server'
-    const child = spawn(program, [config, ...args], { cwd: this.#folder, stdio: ['ignore', log, log] })
+    const mode = this.#options.sentinel === undefined ? [] : ['--sentinel']
+    const child = spawn(program, [config, ...mode, ...args], {
+      cwd: this.#folder,
+      stdio: ['ignore', log, log],
+    })
     closeSync(log)
     this.#child = child
     const ended = new Promise<string>((resolve) => {
@@ -160,13 +166,12 @@ export class RedisServer {
   }
 
   #config(): string {
-    const { password, users = [], logLevel = 'notice' } = this.#options
+    const { password, users = [], logLevel = 'notice', sentinel } = this.#options
     return [
       `bind ${HOST}`,
       `port ${this.port}`,
       `dir "${this.#folder}"`,
-      'save ""',
-      'appendonly no',
+      ...(sentinel ?? ['save ""', 'appendonly no']),
       `loglevel ${logLevel}`,
       ...(this.socketPath === undefined ? [] : [`unixsocket "${this.socketPath}"`]),
       ...(password === undefined ? [] : [`requirepass "${password}"`]),

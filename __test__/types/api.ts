@@ -2,8 +2,14 @@
  * Wrong uses of the public API that must not compile, and types that must come out right. Nothing here runs: the
  * compiler is the test.
  */
-import type { Redis } from 'ioredis'
-import { RedisLockManager, RedisSagaStore, RedisWorkflowStateService } from '../../index'
+import type { Cluster, Redis } from 'ioredis'
+import {
+  RedisLockManager,
+  RedisSagaStore,
+  RedisWorkflowStateService,
+  type Target,
+  connect,
+} from '../../index'
 
 /** Compiles only where both types are the same: assignable in both directions is not enough, because of `any`. */
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
@@ -19,6 +25,21 @@ interface OrderState {
 
 declare const redis: Redis
 declare const order: OrderState
+
+declare const cluster: Cluster
+
+export function topologies(): Target[] {
+  const sentinels = [{ host: 'a', port: 26_379 }, { host: 'b' }]
+  // @ts-expect-error -- a node is an address
+  connect({ sentinels: ['a:26379'], name: 'm' })
+  // @ts-expect-error -- a cluster has more than one way in
+  connect({ cluster: { host: 'a' } })
+  return [
+    cluster,
+    { sentinels, name: 'm', sentinelPassword: 'x' },
+    { cluster: ['redis://a', 7000, { port: 1 }] },
+  ]
+}
 
 export async function locks(): Promise<void> {
   const manager = new RedisLockManager(redis)

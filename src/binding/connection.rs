@@ -38,7 +38,7 @@ impl NativeConnection {
         let watcher = match handle.any_backend() {
             Backend::Server(client) => {
                 let events = Environment::of(&env)?.events();
-                Some(client.status.watch(Box::new(move |status, reason| {
+                Some(client.status().watch(Box::new(move |status, reason| {
                     let reason = reason.map(|error| error.message().as_bytes().to_vec());
                     let detail = vec![Output::text(status.name()), Output::text_or_null(reason)];
                     events.emit(id, "status", Output::List(detail));
@@ -134,7 +134,7 @@ impl NativeConnection {
 impl Drop for NativeConnection {
     fn drop(&mut self) {
         if let (Some(watcher), Backend::Server(client)) = (self.watcher, self.handle.any_backend()) {
-            client.status.unwatch(watcher);
+            client.status().unwatch(watcher);
         }
     }
 }

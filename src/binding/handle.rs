@@ -104,7 +104,7 @@ impl Handle {
     pub(crate) fn status(&self) -> Status {
         match (&self.backend, self.lease().is_some()) {
             (_, false) => Status::Closed,
-            (Backend::Server(client), true) => client.status.get(),
+            (Backend::Server(client), true) => client.status().get(),
             (Backend::Memory(_), true) => Status::Ready,
         }
     }

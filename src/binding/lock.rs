@@ -95,7 +95,7 @@ impl NativeLocks {
         listed: bool,
     ) -> napi::Result<Self> {
         let held = Held::open(env, connection, |backend, key_prefix| {
-            Ok(Locks::new(lock::open(backend, LockKeys::new(key_prefix, &prefix)?), host, listed))
+            Ok(Locks::new(lock::open(backend, LockKeys::new(key_prefix, &prefix)?)?, host, listed))
         })?;
         Ok(Self { held })
     }

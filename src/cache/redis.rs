@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{CacheStore, Document};
+use crate::connection::client::Client;
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::connection::single::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::{Fence, Guard};
 use crate::key::CacheKeys;

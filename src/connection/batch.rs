@@ -1,5 +1,5 @@
 //! The batcher: commands wait here, leave together as one pipeline, and get their replies in order. A state machine
-//! without I/O; [`super::single`] moves the bytes.
+//! without I/O; [`super::drive`] moves the bytes.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -7,48 +7,13 @@ use std::task::Waker;
 use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::command::{Command, Repeat};
+use super::command::Repeat;
 use super::reply::Reply;
+use super::request::{Request, Settled, no_reply, outcome_unknown};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Takes the outcome of a request.
-pub type Sink = Box<dyn FnOnce(Result<Reply>) + Send>;
-
-/// A command with the time it has and the place its reply goes to.
-pub struct Request {
-    wire: Vec<u8>,
-    repeat: Repeat,
-    deadline: Instant,
-    /// Bytes of it may have reached the server on an earlier connection.
-    attempted: bool,
-    /// Taken when the outcome is known. A request without one still occupies its place in the pipeline.
-    sink: Option<Sink>,
-}
-
-impl Request {
-    /// A request.
-    pub fn new(command: Command, deadline: Instant, sink: Sink) -> Self {
-        Self {
-            repeat: command.repeat(),
-            wire: command.into_wire(),
-            deadline,
-            attempted: false,
-            sink: Some(sink),
-        }
-    }
-}
-
-/// An outcome together with the sink that wants it. Sinks are called by whoever took them out, after the batch is
-/// unlocked, so that a sink may use the batch.
-#[must_use]
-pub struct Settled(Sink, Result<Reply>);
-
-impl Settled {
-    /// Hands the outcome over.
-    pub fn deliver(self) {
-        (self.0)(self.1);
-    }
-}
+/// Comes before a command whose slot is on its way to the node.
+const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
 /// How much may wait while there is no connection.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +39,8 @@ struct Sent {
     request: Request,
     /// Position of its first byte in all bytes of this connection.
     start: u64,
+    /// The reply to `ASKING` comes before its own.
+    asked: bool,
 }
 
 /// More than this is not copied into the write buffer at once; the socket would not take it anyway.
@@ -91,6 +58,7 @@ pub struct Batch {
     written: u64,
     /// Replies that did not come in time, in a row.
     timeouts: u32,
+    heard: bool,
     earliest_deadline: Option<Instant>,
     driver: Option<Waker>,
 }
@@ -107,27 +75,46 @@ impl Batch {
             buffered: 0,
             written: 0,
             timeouts: 0,
+            heard: false,
             earliest_deadline: None,
             driver: None,
         }
     }
 
     /// Queues a request; a refused one is handed back with the reason.
-    pub fn push(&mut self, mut request: Request) -> std::result::Result<Option<Waker>, Settled> {
+    pub fn push(&mut self, request: Request) -> std::result::Result<Option<Waker>, Settled> {
         let refusal = match &self.gate {
             Gate::Open => None,
             Gate::Refusing(error) => Some(error.clone()),
             Gate::Waiting(reason) => self.queue_full(&request, reason),
         };
         if let Some(error) = refusal {
-            let sink = request.sink.take().unwrap_or_else(|| Box::new(|_| ()));
-            return Err(Settled(sink, Err(error)));
+            return match request.fail(error) {
+                Some(settled) => Err(settled),
+                None => Ok(None),
+            };
         }
+        self.enqueue(request);
+        Ok(self.driver.take())
+    }
+
+    /// Queues a request that was accepted before, so that no bound applies.
+    pub fn put_back(&mut self, request: Request) -> Option<Waker> {
+        self.enqueue(request);
+        self.driver.take()
+    }
+
+    fn enqueue(&mut self, request: Request) {
         self.earliest_deadline =
             Some(self.earliest_deadline.map_or(request.deadline, |earliest| earliest.min(request.deadline)));
         self.pending_bytes += request.wire.len();
         self.pending.push_back(request);
-        Ok(self.driver.take())
+    }
+
+    /// Takes out everything that waits, to be sent elsewhere.
+    pub fn take_pending(&mut self) -> VecDeque<Request> {
+        self.pending_bytes = 0;
+        std::mem::take(&mut self.pending)
     }
 
     fn queue_full(&self, request: &Request, reason: &Error) -> Option<Error> {
@@ -173,10 +160,15 @@ impl Batch {
             && let Some(request) = self.pending.pop_front()
         {
             self.pending_bytes -= request.wire.len();
-            buffer.extend_from_slice(&request.wire);
             let start = self.buffered;
+            let asked = request.asking;
+            if asked {
+                buffer.extend_from_slice(ASKING);
+                self.buffered += ASKING.len() as u64;
+            }
+            buffer.extend_from_slice(&request.wire);
             self.buffered += request.wire.len() as u64;
-            self.sent.push_back(Sent { request, start });
+            self.sent.push_back(Sent { request, start, asked });
         }
     }
 
@@ -188,12 +180,32 @@ impl Batch {
     /// The server sent something, be it only a part of a reply: it is there.
     pub fn heard(&mut self) {
         self.timeouts = 0;
+        self.heard = true;
+    }
+
+    /// Whether nothing at all was heard since this was asked before.
+    pub fn is_silent(&mut self) -> bool {
+        !std::mem::take(&mut self.heard)
     }
 
     /// Matches a reply with the oldest request. `None` if its caller gave up, or nobody asked.
     pub fn reply(&mut self, outcome: Result<Reply>) -> Option<Settled> {
-        let sent = self.sent.pop_front()?;
-        sent.request.sink.map(|sink| Settled(sink, outcome))
+        self.take_answered()?.sink.map(|sink| Settled(sink, outcome))
+    }
+
+    /// Takes out the request that a reply belongs to, to be settled or sent elsewhere. `None` if the reply is not the
+    /// last that belongs to it.
+    pub fn take_answered(&mut self) -> Option<Request> {
+        let first = self.sent.front_mut()?;
+        if std::mem::take(&mut first.asked) {
+            return None;
+        }
+        self.sent.pop_front().map(|sent| sent.request)
+    }
+
+    /// Whether replies are awaited.
+    pub fn awaits_replies(&self) -> bool {
+        !self.sent.is_empty()
     }
 
     /// Whether requests wait or are on their way.
@@ -217,7 +229,7 @@ impl Batch {
     pub fn lost(&mut self, reason: &Error) -> Vec<Settled> {
         let written = self.written;
         let mut settled = Vec::new();
-        for Sent { mut request, start } in std::mem::take(&mut self.sent).into_iter().rev() {
+        for Sent { mut request, start, .. } in std::mem::take(&mut self.sent).into_iter().rev() {
             let Some(sink) = request.sink.take() else { continue };
             let untouched = start >= written && !request.attempted;
             if untouched || request.repeat != Repeat::Never {
@@ -239,21 +251,19 @@ impl Batch {
         self.gate = Gate::Waiting(reason);
     }
 
+    /// The connection is about to be given up: commands wait for the next.
+    pub fn pause(&mut self, reason: Error) {
+        if matches!(self.gate, Gate::Open) {
+            self.gate = Gate::Waiting(reason);
+        }
+    }
+
     /// Refuses what waits and what comes. Replies to what was sent are still delivered.
     pub fn refuse(&mut self, error: Error) -> Vec<Settled> {
         self.gate = Gate::Refusing(error.clone());
         self.pending_bytes = 0;
         let settled = std::mem::take(&mut self.pending);
-        settled
-            .into_iter()
-            .filter_map(|mut request| {
-                let sink = request.sink.take()?;
-                // A read that was not answered did nothing; a write may have.
-                let may_have_happened = request.attempted && request.repeat != Repeat::Read;
-                let error = if may_have_happened { no_reply(request.repeat) } else { error.clone() };
-                Some(Settled(sink, Err(error)))
-            })
-            .collect()
+        settled.into_iter().filter_map(|request| request.fail(error.clone())).collect()
     }
 
     /// Accepts no more, but sends what waits.
@@ -294,36 +304,13 @@ impl Batch {
             }
             self.pending_bytes -= request.wire.len();
             if let Some(sink) = request.sink.take() {
-                let error = if request.attempted {
-                    no_reply(request.repeat)
-                } else {
-                    Error::new(ErrorKind::Unavailable, unavailable.clone())
-                };
+                let error = request.late(&unavailable);
                 settled.push(Settled(sink, Err(error)));
             }
             false
         });
         self.earliest_deadline = earliest;
         settled
-    }
-}
-
-fn outcome_unknown(reason: &str) -> Error {
-    Error::new(
-        ErrorKind::OutcomeUnknown,
-        format!(
-            "the connection to Redis was lost before the reply, the write may or may not have happened: {reason}"
-        ),
-    )
-}
-
-fn no_reply(repeat: Repeat) -> Error {
-    match repeat {
-        Repeat::Read => Error::new(ErrorKind::Timeout, "timeout: Redis did not reply in time"),
-        Repeat::Write | Repeat::Never => Error::new(
-            ErrorKind::OutcomeUnknown,
-            "timeout: Redis did not reply in time, the write may or may not have happened",
-        ),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a connection needs to know, as TypeScript hands it over (JSON, every field resolved). Two connections with
 //! equal configuration are one.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -37,17 +38,93 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A host and its port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl Address {
+    fn is_complete(&self) -> bool {
+        !self.host.is_empty() && self.port != 0
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(formatter, "[{host}]:{port}")
+        } else {
+            write!(formatter, "{host}:{port}")
+        }
+    }
+}
+
+/// Addresses as the servers know them (`host:port`), and where they are reached from here.
+pub type NatMap = BTreeMap<String, Address>;
+
+/// Where an address is reached from here.
+pub fn reached_at(nat_map: &NatMap, address: Address) -> Address {
+    nat_map.get(&format!("{}:{}", address.host, address.port)).cloned().unwrap_or(address)
+}
+
+/// Sentinels that watch a master.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SentinelOptions {
+    /// Where the Sentinels are.
+    pub sentinels: Vec<Address>,
+    /// The name that they give to the master.
+    pub name: String,
+    /// ACL user on the Sentinels.
+    pub username: Option<String>,
+    /// Password on the Sentinels.
+    pub password: Option<Secret>,
+    /// TLS to the Sentinels, if any.
+    pub tls: Option<TlsOptions>,
+    /// Where the addresses that they name are reached.
+    pub nat_map: NatMap,
+    /// Whether to ask the Sentinels for further ones.
+    pub update_sentinels: bool,
+}
+
+/// A Redis Cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterOptions {
+    /// Nodes to ask for all others.
+    pub nodes: Vec<Address>,
+    /// Where the addresses that the nodes name are reached.
+    pub nat_map: NatMap,
+    /// Who answers reads.
+    #[serde(default)]
+    pub scale_reads: ScaleReads,
+}
+
+/// Who answers reads in a cluster, in ioredis' words. A replica may be behind its master.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ScaleReads {
+    /// The master of the slot.
+    #[default]
+    Master,
+    /// A replica of it, and the master while there is none.
+    Slave,
+    /// Any of them.
+    All,
+}
+
 /// Where the data is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Endpoint {
     /// A Redis server over TCP.
-    Tcp {
-        /// Host name or address.
-        host: String,
-        /// Port.
-        port: u16,
-    },
+    Tcp(Address),
     /// A Redis server over a Unix domain socket.
     Unix {
         /// Path of the socket.
@@ -58,17 +135,28 @@ pub enum Endpoint {
         /// Its name; empty for the common one.
         name: String,
     },
+    /// The master that Sentinels watch.
+    Sentinel(SentinelOptions),
+    /// A Redis Cluster.
+    Cluster(ClusterOptions),
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(formatter, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(formatter, "{host}:{port}"),
+            Self::Tcp(address) => address.fmt(formatter),
             Self::Unix { path } => formatter.write_str(path),
             Self::Memory { name } => write!(formatter, "memory://{name}"),
+            Self::Sentinel(SentinelOptions { sentinels, name, .. }) => {
+                write!(formatter, "{name} of the Sentinels {}", listed(sentinels))
+            }
+            Self::Cluster(ClusterOptions { nodes, .. }) => write!(formatter, "the cluster {}", listed(nodes)),
         }
     }
+}
+
+fn listed(addresses: &[Address]) -> String {
+    addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// TLS, in the terms of Node's `tls.connect`.
@@ -133,9 +221,19 @@ impl Config {
     fn check(&self) -> Result<()> {
         let refuse = |text: &str| Err(Error::new(ErrorKind::Config, format!("connection options: {text}")));
         match &self.endpoint {
-            Endpoint::Tcp { host, port } if host.is_empty() || *port == 0 => {
+            Endpoint::Tcp(address) if !address.is_complete() => {
                 return refuse("host and port must be given");
             }
+            Endpoint::Sentinel(SentinelOptions { sentinels: addresses, .. })
+            | Endpoint::Cluster(ClusterOptions { nodes: addresses, .. })
+                if addresses.is_empty() || !addresses.iter().all(Address::is_complete) =>
+            {
+                return refuse("at least one node must be given, each with host and port");
+            }
+            Endpoint::Sentinel(SentinelOptions { name, .. }) if name.is_empty() => {
+                return refuse("name must say which master of the Sentinels is meant");
+            }
+            Endpoint::Cluster(_) if self.db != 0 => return refuse("a cluster has only database 0"),
             Endpoint::Unix { path } if path.is_empty() => return refuse("path must not be empty"),
             Endpoint::Unix { .. } if cfg!(not(unix)) => {
                 return refuse("this platform has no Unix domain sockets");
@@ -187,10 +285,20 @@ pub(crate) mod tests {
     #[test]
     fn every_endpoint_is_read() {
         let endpoint = |text| Config::from_json(&json(text, "")).unwrap().endpoint;
-        assert_eq!(endpoint(TCP), Endpoint::Tcp { host: "h".into(), port: 6379 });
+        let address = |host: &str, port| Address { host: host.into(), port };
+        assert_eq!(endpoint(TCP), Endpoint::Tcp(address("h", 6379)));
         assert_eq!(endpoint(r#"{"unix":{"path":"/s"}}"#), Endpoint::Unix { path: "/s".into() });
         assert_eq!(endpoint(r#"{"memory":{"name":""}}"#), Endpoint::Memory { name: String::new() });
-        assert_eq!(Endpoint::Tcp { host: "::1".into(), port: 1 }.to_string(), "[::1]:1");
+        assert_eq!(Endpoint::Tcp(address("::1", 1)).to_string(), "[::1]:1");
+        let cluster = endpoint(
+            r#"{"cluster":{"nodes":[{"host":"h","port":1}],"natMap":{"a:1":{"host":"b","port":2}}}}"#,
+        );
+        assert_eq!(cluster.to_string(), "the cluster h:1");
+        let Endpoint::Cluster(ClusterOptions { nat_map, .. }) = cluster else { panic!() };
+        assert_eq!(reached_at(&nat_map, address("a", 1)), address("b", 2));
+        assert_eq!(reached_at(&nat_map, address("a", 2)), address("a", 2));
+        let sentinel = r#"{"sentinel":{"sentinels":[{"host":"h","port":1}],"name":"m","natMap":{},"updateSentinels":true}}"#;
+        assert_eq!(endpoint(sentinel).to_string(), "m of the Sentinels h:1");
     }
 
     #[test]
@@ -199,6 +307,13 @@ pub(crate) mod tests {
             json(r#"{"tcp":{"host":"","port":6379}}"#, ""),
             json(r#"{"tcp":{"host":"h","port":0}}"#, ""),
             json(r#"{"tcp":{"host":"h","port":70000}}"#, ""),
+            json(r#"{"cluster":{"nodes":[],"natMap":{}}}"#, ""),
+            json(r#"{"cluster":{"nodes":[{"host":"h","port":1}],"natMap":{}}}"#, "")
+                .replace("\"db\":0", "\"db\":1"),
+            json(
+                r#"{"sentinel":{"sentinels":[{"host":"h","port":1}],"name":"","natMap":{},"updateSentinels":true}}"#,
+                "",
+            ),
             json(TCP, r#","unknown":1"#),
             json(TCP, "").replace("\"family\":0", "\"family\":5"),
             json(TCP, "").replace("\"protocol\":3", "\"protocol\":4"),

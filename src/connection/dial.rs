@@ -10,9 +10,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::client::TlsStream;
 
-use super::config::{Config, Endpoint};
+use super::config::{Address, Config, Endpoint};
 use super::tls;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes that the other side's system has not acknowledged for so long end the connection. Together with the time until
+/// a probe is sent (`drive.rs`), a half-open connection is noticed within 10 s.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 /// A connected stream of any kind.
 pub enum Stream {
@@ -25,15 +30,15 @@ pub enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
-/// Connects, without any deadline of its own.
-pub async fn dial(config: &Config) -> Result<Stream> {
-    match &config.endpoint {
-        Endpoint::Tcp { host, port } => {
-            let stream = dial_tcp(config, host, *port).await?;
+/// Connects to one server, without any deadline of its own.
+pub async fn dial(config: &Config, endpoint: &Endpoint) -> Result<Stream> {
+    match endpoint {
+        Endpoint::Tcp(address) => {
+            let stream = dial_tcp(config, address).await?;
             match &config.tls {
                 None => Ok(Stream::Tcp(stream)),
                 Some(options) => {
-                    Ok(Stream::Tls(Box::new(tls::connect(options, host, stream, &config.endpoint).await?)))
+                    Ok(Stream::Tls(Box::new(tls::connect(options, &address.host, stream, endpoint).await?)))
                 }
             }
         }
@@ -41,28 +46,31 @@ pub async fn dial(config: &Config) -> Result<Stream> {
         Endpoint::Unix { path } => tokio::net::UnixStream::connect(path)
             .await
             .map(Stream::Unix)
-            .map_err(|error| unreachable_endpoint(&config.endpoint, &error)),
+            .map_err(|error| unreachable_endpoint(endpoint, &error)),
         #[cfg(not(unix))]
         Endpoint::Unix { .. } => {
             Err(Error::new(ErrorKind::Config, "no Unix domain sockets on this platform"))
         }
-        Endpoint::Memory { .. } => Err(Error::new(ErrorKind::Config, "memory:// is not a server")),
+        Endpoint::Memory { .. } | Endpoint::Sentinel(_) | Endpoint::Cluster(_) => {
+            Err(Error::new(ErrorKind::Config, format!("{endpoint} is not a server")))
+        }
     }
 }
 
-async fn dial_tcp(config: &Config, host: &str, port: u16) -> Result<TcpStream> {
+async fn dial_tcp(config: &Config, address: &Address) -> Result<TcpStream> {
+    let host = &address.host;
     let wanted = |address: &SocketAddr| match config.family {
         4 => address.is_ipv4(),
         6 => address.is_ipv6(),
         _ => true,
     };
-    let unreachable = |error: &io::Error| unreachable_endpoint(&config.endpoint, error);
-    let addresses = lookup_host((host, port)).await.map_err(|error| {
+    let unreachable = |error: &io::Error| unreachable_endpoint(&Endpoint::Tcp(address.clone()), error);
+    let resolved = lookup_host((host.as_str(), address.port)).await.map_err(|error| {
         Error::new(ErrorKind::Unavailable, format!("ENOTFOUND cannot resolve the host {host}: {error}"))
     })?;
     let mut last = None;
-    for address in addresses.filter(wanted) {
-        match TcpStream::connect(address).await {
+    for candidate in resolved.filter(wanted) {
+        match TcpStream::connect(candidate).await {
             Ok(stream) => {
                 configure(&stream, config.keep_alive).map_err(|error| unreachable(&error))?;
                 return Ok(stream);
@@ -90,6 +98,8 @@ fn configure(stream: &TcpStream, keep_alive: u64) -> io::Result<()> {
         let keepalive = socket2::TcpKeepalive::new().with_time(interval).with_interval(interval);
         socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
     }
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     Ok(())
 }
 
@@ -148,5 +158,24 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         each_stream!(self, stream => Pin::new(stream).poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_notices_that_the_other_side_is_gone() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        configure(&stream, 30_000).unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+        }
     }
 }

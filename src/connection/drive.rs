@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Buf;
 use redis::{PushKind, Value};
@@ -12,41 +13,61 @@ use tokio_util::io::poll_read_buf;
 
 use super::dial::errno_name;
 use super::handshake::Session;
+use super::node::{CLOSE_TIMEOUT, Node, Role, deliver};
 use super::reply;
-use super::single::{CLOSE_TIMEOUT, Client, Role, deliver};
 use crate::error::{Error, ErrorKind};
 
 /// So many replies missing in a row mean that nobody is there any more.
 const DEAD_AFTER_TIMEOUTS: u32 = 3;
+/// How often it is looked whether anything was heard, while replies are awaited.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same while there are only subscriptions to lose.
+const LOOK_EVERY_LISTENING: Duration = Duration::from_secs(3);
+/// After so many looks in vain, the server is sent something that its system must acknowledge: `TCP_USER_TIMEOUT` then
+/// ends a connection whose other side is gone, while a server that is only busy may take its time.
+const PROBE_AFTER_LOOKS: u32 = 3;
+/// How long a connection that is given up still waits for what it was asked.
+const ABANDON_AFTER: Duration = Duration::from_millis(100);
 /// Room made in the input buffer before each read.
 const READ_SIZE: usize = 64 * 1024;
 
 /// Runs until the connection is lost or closed, and says why.
-pub async fn drive(client: &Client, session: Session) -> Error {
+pub async fn drive(node: &Node, session: Session) -> Error {
     let mut driver = Driver {
-        client,
+        node,
         session,
         timer: Box::pin(sleep_until(Instant::now())),
         timer_at: None,
         close_by: None,
+        abandon_by: None,
+        look_at: None,
+        silent_looks: 0,
     };
     std::future::poll_fn(|context| driver.poll(context)).await
 }
 
-struct Driver<'client> {
-    client: &'client Client,
+struct Driver<'node> {
+    node: &'node Node,
     session: Session,
     /// Fires at `timer_at`, for the earliest deadline of the batch.
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
-    /// Set once the client is closing.
+    /// Set once the node is closing.
     close_by: Option<Instant>,
+    /// Set once the connection is to be given up.
+    abandon_by: Option<Instant>,
+    /// Set while replies are awaited: when to look whether anything was heard.
+    look_at: Option<Instant>,
+    silent_looks: u32,
 }
 
 impl Driver<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         loop {
             if let Poll::Ready(reason) = self.poll_read(context) {
+                return Poll::Ready(reason);
+            }
+            if let Poll::Ready(reason) = self.poll_abandon() {
                 return Poll::Ready(reason);
             }
             if let Poll::Ready(reason) = self.poll_write(context) {
@@ -58,7 +79,7 @@ impl Driver<'_> {
             if self.poll_deadlines(context).is_pending() {
                 return Poll::Pending;
             }
-            if self.client.batch().timeouts_in_a_row() >= DEAD_AFTER_TIMEOUTS {
+            if self.node.batch().timeouts_in_a_row() >= DEAD_AFTER_TIMEOUTS {
                 return Poll::Ready(lost("ETIMEDOUT the server stopped replying"));
             }
         }
@@ -72,7 +93,7 @@ impl Driver<'_> {
             match ready!(poll_read_buf(stream, context, &mut self.session.input)) {
                 Ok(0) => return Poll::Ready(lost("ECONNRESET the server closed the connection")),
                 Ok(_) => {
-                    self.client.batch().heard();
+                    self.node.batch().heard();
                     if let Err(reason) = self.take_replies() {
                         return Poll::Ready(reason);
                     }
@@ -96,7 +117,7 @@ impl Driver<'_> {
 
     fn take(&mut self, value: Value) {
         let value = match value {
-            Value::Array(items) if self.client.role() == Role::Subscriber => as_push(items),
+            Value::Array(items) if self.node.role == Role::Subscriber => as_push(items),
             other => other,
         };
         match value {
@@ -104,7 +125,7 @@ impl Driver<'_> {
                 if let Ok([Value::BulkString(channel), Value::BulkString(payload)]) =
                     <[Value; 2]>::try_from(data)
                 {
-                    self.client.subscriptions.message(&channel, payload);
+                    self.node.subscriptions.message(&channel, payload);
                 }
             }
             // The confirmation is the command's reply.
@@ -117,16 +138,41 @@ impl Driver<'_> {
     }
 
     fn answer(&self, value: Value) {
-        let settled = self.client.batch().reply(reply::from_value(value));
+        let outcome = reply::from_value(value);
+        if let (Err(error), Some(overseer)) = (&outcome, &self.node.overseer)
+            && overseer.minds(error)
+        {
+            let request = self.node.batch().take_answered();
+            if let (Some(request), Err(error)) = (request, outcome) {
+                overseer.refused(self.node, request, error);
+            }
+            return;
+        }
+        let settled = self.node.batch().reply(outcome);
         deliver(settled);
+    }
+
+    /// Ends a connection that is to be given up, once everything is answered or time is over.
+    fn poll_abandon(&mut self) -> Poll<Error> {
+        if !self.node.is_abandoned() {
+            return Poll::Pending;
+        }
+        let now = Instant::now();
+        let abandon_by = *self.abandon_by.get_or_insert(now + ABANDON_AFTER);
+        if now >= abandon_by || !self.node.batch().awaits_replies() {
+            return Poll::Ready(lost("the connection was given up for another server"));
+        }
+        Poll::Pending
     }
 
     /// Writes what waits until the socket takes no more.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         loop {
             {
-                let mut batch = self.client.batch();
-                batch.fill(&mut self.session.output);
+                let mut batch = self.node.batch();
+                if self.abandon_by.is_none() {
+                    batch.fill(&mut self.session.output);
+                }
                 batch.register_driver(context.waker());
             }
             let stream = Pin::new(&mut self.session.stream);
@@ -139,7 +185,7 @@ impl Driver<'_> {
             match ready!(stream.poll_write(context, &self.session.output)) {
                 Ok(written) => {
                     self.session.output.advance(written);
-                    self.client.batch().wrote(written);
+                    self.node.batch().wrote(written);
                 }
                 Err(error) => return Poll::Ready(lost(&format!("{} {error}", errno_name(&error)))),
             }
@@ -148,12 +194,12 @@ impl Driver<'_> {
 
     /// Ends a closing connection once nothing is under way, or time is over.
     fn poll_close(&mut self) -> Poll<Error> {
-        if !self.client.is_closing() {
+        if !self.node.is_closing() {
             return Poll::Pending;
         }
         let now = Instant::now();
         let close_by = *self.close_by.get_or_insert(now + CLOSE_TIMEOUT);
-        if self.client.batch().is_idle() || now >= close_by {
+        if self.node.batch().is_idle() || now >= close_by {
             return Poll::Ready(Error::new(ErrorKind::Closed, "the connection was closed"));
         }
         Poll::Pending
@@ -161,11 +207,22 @@ impl Driver<'_> {
 
     /// Keeps the deadlines of requests. Ready when some have passed.
     fn poll_deadlines(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let earliest = self.client.batch().earliest_deadline();
-        let wanted = match (earliest, self.close_by) {
-            (Some(deadline), Some(close_by)) => Some(deadline.min(close_by)),
-            (deadline, close_by) => deadline.or(close_by),
+        let earliest = {
+            let mut batch = self.node.batch();
+            let look_again = match self.look_at {
+                Some(_) => None,
+                None if batch.awaits_replies() => Some(LOOK_EVERY),
+                None if self.node.subscriptions.is_empty() => None,
+                None => Some(LOOK_EVERY_LISTENING),
+            };
+            if let Some(interval) = look_again {
+                // From now on.
+                batch.is_silent();
+                self.look_at = Some(Instant::now() + interval);
+            }
+            batch.earliest_deadline()
         };
+        let wanted = [earliest, self.close_by, self.abandon_by, self.look_at].into_iter().flatten().min();
         // An earlier alarm than needed does no harm, and setting one for every request would cost.
         if let Some(wanted) = wanted
             && self.timer_at.is_none_or(|at| wanted < at)
@@ -178,9 +235,37 @@ impl Driver<'_> {
         }
         ready!(self.timer.as_mut().poll(context));
         self.timer_at = None;
-        let settled = self.client.batch().expire(Instant::now());
+        let now = Instant::now();
+        let settled = self.node.batch().expire(now);
         deliver(settled);
+        if self.look_at.is_some_and(|look_at| now >= look_at) {
+            self.look_at = None;
+            self.look();
+        }
         Poll::Ready(())
+    }
+
+    /// Looks whether the server still says anything.
+    fn look(&mut self) {
+        let (silent, awaits_replies) = {
+            let mut batch = self.node.batch();
+            (batch.is_silent(), batch.awaits_replies())
+        };
+        if !silent || !awaits_replies {
+            self.silent_looks = 0;
+        }
+        if silent && awaits_replies {
+            self.silent_looks += 1;
+            if let Some(overseer) = &self.node.overseer {
+                overseer.silent(self.node);
+            }
+            if self.silent_looks == PROBE_AFTER_LOOKS {
+                self.node.probe();
+            }
+        } else if silent && !self.node.subscriptions.is_empty() {
+            // Who only listens would never know.
+            self.node.probe();
+        }
     }
 }
 

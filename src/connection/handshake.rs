@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::Decoder;
 
 use super::command::Command;
-use super::config::Config;
+use super::config::{Config, Endpoint};
 use super::dial::{Stream, errno_name};
 use super::reply::{self, Reply};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,7 +27,7 @@ pub struct Session {
 
 impl Session {
     /// Introduces us to the server on the other end of `stream`.
-    pub async fn open(stream: Stream, config: &Config) -> Result<Self> {
+    pub async fn open(stream: Stream, config: &Config, endpoint: &Endpoint) -> Result<Self> {
         let mut session = Self {
             stream,
             codec: ValueCodec::default(),
@@ -36,17 +36,17 @@ impl Session {
             resp3: false,
         };
         if config.protocol == 3 {
-            session.resp3 = session.hello(config).await?;
+            session.resp3 = session.hello(config, endpoint).await?;
         }
         if !session.resp3 {
-            session.auth(config).await?;
+            session.auth(config, endpoint).await?;
         }
-        session.settle_in(config).await?;
+        session.settle_in(config, endpoint).await?;
         Ok(session)
     }
 
     /// `false` if the server knows no RESP3.
-    async fn hello(&mut self, config: &Config) -> Result<bool> {
+    async fn hello(&mut self, config: &Config, endpoint: &Endpoint) -> Result<bool> {
         let mut hello = Command::new("HELLO").arg("3");
         if let Some(password) = &config.password {
             let user = config.username.as_deref().unwrap_or("default");
@@ -56,11 +56,11 @@ impl Session {
             Ok(_) => Ok(true),
             // Redis before 6, or a proxy: `ERR unknown command`, `NOPROTO`.
             Err(error) if error.kind() == ErrorKind::Server => Ok(false),
-            Err(error) => Err(refused(error, config)),
+            Err(error) => Err(refused(error, config, endpoint)),
         }
     }
 
-    async fn auth(&mut self, config: &Config) -> Result<()> {
+    async fn auth(&mut self, config: &Config, endpoint: &Endpoint) -> Result<()> {
         let Some(password) = &config.password else { return Ok(()) };
         let mut auth = Command::new("AUTH");
         if let Some(user) = &config.username {
@@ -70,13 +70,13 @@ impl Session {
             Ok(_) => Ok(()),
             // Servers before 6 have no code of their own for a refused password.
             Err(error) if error.kind() == ErrorKind::Server => {
-                Err(refused(Error::new(ErrorKind::AuthFailed, error.message().to_owned()), config))
+                Err(refused(Error::new(ErrorKind::AuthFailed, error.message().to_owned()), config, endpoint))
             }
-            Err(error) => Err(refused(error, config)),
+            Err(error) => Err(refused(error, config, endpoint)),
         }
     }
 
-    async fn settle_in(&mut self, config: &Config) -> Result<()> {
+    async fn settle_in(&mut self, config: &Config, endpoint: &Endpoint) -> Result<()> {
         let mut commands = vec![Command::new("PING")];
         if config.db != 0 {
             commands.push(Command::new("SELECT").number(config.db));
@@ -89,7 +89,7 @@ impl Session {
             // A user without the right to PING may have every right that matters.
             && error.kind() != ErrorKind::NoPermission
         {
-            return Err(refused(error, config));
+            return Err(refused(error, config, endpoint));
         }
         if config.db != 0
             && let Some(Err(error)) = answers.next()
@@ -101,7 +101,8 @@ impl Session {
         Ok(())
     }
 
-    async fn ask(&mut self, commands: impl IntoIterator<Item = Command>) -> Result<Vec<Result<Reply>>> {
+    /// Sends commands together and waits for their replies.
+    pub async fn ask(&mut self, commands: impl IntoIterator<Item = Command>) -> Result<Vec<Result<Reply>>> {
         let mut wire = Vec::new();
         let mut answers = Vec::new();
         let mut expected = 0;
@@ -109,15 +110,31 @@ impl Session {
             wire.extend_from_slice(&command.into_wire());
             expected += 1;
         }
-        let lost = |error: &std::io::Error| {
-            Error::new(ErrorKind::Unavailable, format!("{} during the handshake: {error}", errno_name(error)))
-        };
-        self.stream.write_all(&wire).await.map_err(|error| lost(&error))?;
-        self.stream.flush().await.map_err(|error| lost(&error))?;
+        self.write(&wire).await?;
         while answers.len() < expected {
+            match self.next_value().await? {
+                redis::Value::Push { .. } => {}
+                value => answers.push(reply::from_value(value)),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Sends a command and does not wait for what the server says to it.
+    pub async fn tell(&mut self, command: Command) -> Result<()> {
+        self.write(&command.into_wire()).await
+    }
+
+    async fn write(&mut self, wire: &[u8]) -> Result<()> {
+        self.stream.write_all(wire).await.map_err(|error| lost(&error))?;
+        self.stream.flush().await.map_err(|error| lost(&error))
+    }
+
+    /// The next thing that the server says, be it a reply or a message.
+    pub async fn next_value(&mut self) -> Result<redis::Value> {
+        loop {
             match self.codec.decode(&mut self.input) {
-                Ok(Some(redis::Value::Push { .. })) => {}
-                Ok(Some(value)) => answers.push(reply::from_value(value)),
+                Ok(Some(value)) => return Ok(value),
                 Ok(None) => {
                     if self.stream.read_buf(&mut self.input).await.map_err(|error| lost(&error))? == 0 {
                         return Err(Error::new(
@@ -132,12 +149,15 @@ impl Session {
                 }
             }
         }
-        Ok(answers)
     }
 }
 
+fn lost(error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{} during the handshake: {error}", errno_name(error)))
+}
+
 /// Says what to do about it. The server's text never holds the password.
-fn refused(error: Error, config: &Config) -> Error {
+fn refused(error: Error, config: &Config, endpoint: &Endpoint) -> Error {
     if error.kind() != ErrorKind::AuthFailed {
         return error;
     }
@@ -148,6 +168,6 @@ fn refused(error: Error, config: &Config) -> Error {
         (Some(_), None) => "check the password".to_owned(),
         (Some(_), Some(user)) => format!("check the password of the user {user:?} and that the user is on"),
     };
-    let text = format!("Redis at {} refused us: {advice} ({})", config.endpoint, error.message());
+    let text = format!("Redis at {endpoint} refused us: {advice} ({})", error.message());
     Error::new(ErrorKind::AuthFailed, text)
 }

@@ -3,9 +3,13 @@
 //!
 //! - [`config`]: what a connection needs to know
 //! - [`command`], [`reply`]: what goes out and what comes back
+//! - [`request`]: a command on its way
 //! - [`batch`]: the pipeline of one tick, queue bounds, deadlines, what is repeated and what is not
 //! - [`dial`], [`tls`], [`handshake`]: from an endpoint to a session
-//! - [`single`], [`drive`]: one server, redialled for ever
+//! - [`node`], [`drive`], [`subscribe`]: one server, redialled for ever; [`overseer`]: who says which server
+//! - [`sentinel`], [`race`]: which server is the master
+//! - [`cluster`]: which node has which slot
+//! - [`client`]: what the domains use, whatever is behind it
 //! - [`pubsub`]: who listens to which channel
 //! - [`status`]: the state that users see
 
@@ -13,19 +17,26 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub mod batch;
+pub mod client;
+mod cluster;
 pub mod command;
 pub mod config;
 pub mod dial;
 mod drive;
 pub mod handshake;
+pub mod node;
+mod overseer;
 pub mod pubsub;
+mod race;
 pub mod reply;
-pub mod single;
+pub mod request;
+mod sentinel;
 pub mod status;
+mod subscribe;
 mod tls;
 
+use client::Client;
 use config::{Config, Endpoint};
-use single::{Client, Role};
 
 use crate::error::Result;
 use crate::memory::Engine;
@@ -67,7 +78,7 @@ impl Connection {
                 let (client, leases) = match connections.get_mut(&config) {
                     Some(entry) => entry,
                     None => {
-                        let client = Client::start(config.clone(), Role::Commands)?;
+                        let client = Client::start(config.clone())?;
                         connections.entry(config).or_insert((client, 0))
                     }
                 };

@@ -97,6 +97,11 @@ impl Subscriptions {
         state.channels.keys().cloned().collect()
     }
 
+    /// Whether nobody listens to anything.
+    pub fn is_empty(&self) -> bool {
+        self.state().channels.is_empty()
+    }
+
     /// `true` if that was the channel's last listener.
     fn leave(&self, channel: &str, listener: u64) -> bool {
         let mut state = self.state();

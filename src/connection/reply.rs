@@ -102,6 +102,13 @@ fn list(items: impl IntoIterator<Item = Value>) -> Result<Reply> {
 
 fn from_server_error(error: &redis::ServerError) -> Error {
     let code = error.code();
+    if code == "CROSSSLOT" {
+        return Error::new(
+            ErrorKind::Unsupported,
+            "the keys of this call lie in different slots of the cluster: give them a common hash tag, for instance a \
+             key prefix like {app}:",
+        );
+    }
     let kind = match code {
         "WRONGTYPE" => ErrorKind::WrongType,
         "NOPERM" => ErrorKind::NoPermission,
@@ -140,6 +147,7 @@ mod tests {
         assert_eq!(kind(b"-WRONGTYPE no\r\n"), ErrorKind::WrongType);
         assert_eq!(kind(b"-NOPERM no\r\n"), ErrorKind::NoPermission);
         assert_eq!(kind(b"-OOM no\r\n"), ErrorKind::ServerNotReady);
+        assert_eq!(kind(b"-CROSSSLOT Keys in request\r\n"), ErrorKind::Unsupported);
         assert_eq!(kind(b"-ERR WRONGTYPE in the text does not count\r\n"), ErrorKind::Server);
     }
 }

@@ -26,10 +26,10 @@ impl MemoryLocks {
     }
 
     /// The next fence: more than any before, as in `acquire_lock.lua`.
-    fn next_fence(&self, db: &mut Database, floor: u64) -> Result<u64> {
-        let counter = self.keys.fence_counter();
+    fn next_fence(&self, db: &mut Database, claim: &Claim) -> Result<u64> {
+        let counter = self.keys.fence_counter(&claim.key);
         let last = db.get(&counter)?.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-        let fence = (last.unwrap_or(0) + 1).max(db.unix_micros()).max(floor + 1);
+        let fence = (last.unwrap_or(0) + 1).max(db.unix_micros()).max(claim.floor + 1);
         db.set(&counter, fence.to_string().into_bytes(), None);
         Ok(fence)
     }
@@ -90,7 +90,7 @@ impl LockStore for MemoryLocks {
         let lock = self.keys.lock(&claim.key)?;
         self.engine.atomically(|db| {
             let holder = db.get(&lock)?.map(<[u8]>::to_vec);
-            let tombstone = self.keys.tombstone(&claim.id);
+            let tombstone = self.keys.tombstone(&claim.key, &claim.id);
             let bar = db.get(&tombstone)?.map(|bar| String::from_utf8_lossy(bar).parse().unwrap_or(u64::MAX));
             if bar.is_some_and(|bar| claim.number() < bar) {
                 let given_up = Error::new(ErrorKind::Closed, "the attempt was given up before it arrived");
@@ -116,7 +116,7 @@ impl LockStore for MemoryLocks {
                     if claim.replicas.is_some_and(|replicas| replicas.count > 0) {
                         return Ok(Attempt::NotReplicated { reached: 0 });
                     }
-                    let fence = self.next_fence(db, claim.floor)?;
+                    let fence = self.next_fence(db, claim)?;
                     let token = format!("{}:{}:{fence}", claim.id, db.unix_micros() / 1000);
                     db.set(&lock, token.clone().into_bytes(), Some(claim.ttl));
                     self.leave_queue(db, &claim.key, &claim.id)?;
@@ -144,7 +144,7 @@ impl LockStore for MemoryLocks {
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()> {
         let lock = self.keys.lock(key)?;
         let free = self.engine.atomically(|db| {
-            db.set(self.keys.tombstone(claim), Vec::new(), Some(STRAY_ATTEMPT));
+            db.set(self.keys.tombstone(key, claim), Vec::new(), Some(STRAY_ATTEMPT));
             let waited = self.leave_queue(db, key, claim)?;
             let holder = db.get(&lock)?;
             let ours = holder.is_some_and(|holder| is_of(holder, claim));

@@ -196,9 +196,12 @@ pub trait ReleaseWatch: Send {
 }
 
 /// The store for a backend.
-pub fn open(backend: &Backend, keys: LockKeys) -> Arc<dyn LockStore> {
-    match backend {
-        Backend::Server(client) => Arc::new(redis::RedisLocks::new(Arc::clone(client), keys)),
+pub fn open(backend: &Backend, keys: LockKeys) -> Result<Arc<dyn LockStore>> {
+    Ok(match backend {
+        Backend::Server(client) => {
+            let keys = if client.is_cluster() { keys.in_cluster()? } else { keys };
+            Arc::new(redis::RedisLocks::new(Arc::clone(client), keys))
+        }
         Backend::Memory(engine) => Arc::new(memory::MemoryLocks::new(Arc::clone(engine), keys)),
-    }
+    })
 }

@@ -10,10 +10,10 @@ use super::{
     Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch,
     Replicas, STRAY_ATTEMPT,
 };
+use crate::connection::client::{Call, Client};
 use crate::connection::command::Command;
 use crate::connection::pubsub::Subscription;
 use crate::connection::reply::Reply;
-use crate::connection::single::{Call, Client};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
 use crate::script::{OnLostReply, Script};
@@ -41,19 +41,19 @@ impl RedisLocks {
     /// Takes a lock and waits for replicas. A grant of which too few know, or of which nobody can say who knows, is not
     /// replicated.
     async fn acquire_replicated(&self, claim: &Claim, replicas: Replicas, keys: &[&str]) -> Result<Attempt> {
+        let lock = self.keys.lock(&claim.key)?;
         let client = self.client.waiter()?;
-        if client.status.generation() == 0 {
+        if client.session_of(&lock).is_none() {
             client.ping().await?;
         }
-        let generation = client.status.generation();
-        let reply = attempt_until_answered(client.call(), claim, keys).await?;
-        let attempt = attempt(reply)?;
+        let session = client.session_of(&lock);
+        let attempt = attempt(attempt_until_answered(client.call(), claim, keys).await?)?;
         if !matches!(attempt, Attempt::Granted { .. }) {
             return Ok(attempt);
         }
         // WAIT speaks of what its own connection wrote, and after a loss nobody knows whether that was the grant.
-        match client.wait(replicas.count, replicas.timeout.into()).await {
-            Ok(_) if client.status.generation() != generation => Ok(Attempt::NotReplicated { reached: 0 }),
+        match client.wait(&lock, replicas.count, replicas.timeout.into()).await {
+            Ok(_) if client.session_of(&lock) != session => Ok(Attempt::NotReplicated { reached: 0 }),
             Ok(reached) if reached < replicas.count => Ok(Attempt::NotReplicated { reached }),
             Ok(_) => Ok(attempt),
             Err(error) if error.kind().retryable() || error.kind() == ErrorKind::OutcomeUnknown => {
@@ -142,7 +142,8 @@ fn ttl_left(pttl: i64) -> Option<Millis> {
 impl LockStore for RedisLocks {
     async fn try_acquire(&self, claim: &Claim) -> Result<Attempt> {
         let lock = self.keys.lock(&claim.key)?;
-        let (counter, tombstone) = (self.keys.fence_counter(), self.keys.tombstone(&claim.id));
+        let (counter, tombstone) =
+            (self.keys.fence_counter(&claim.key), self.keys.tombstone(&claim.key, &claim.id));
         let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
         let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
         let keys = if claim.fair { &keys[..] } else { &keys[..3] };
@@ -170,7 +171,7 @@ impl LockStore for RedisLocks {
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()> {
         let lock = self.keys.lock(key)?;
         let (tombstone, queue, leases) =
-            (self.keys.tombstone(claim), self.keys.queue(key), self.keys.leases(key));
+            (self.keys.tombstone(key, claim), self.keys.queue(key), self.keys.leases(key));
         let channel = LockKeys::released(&lock);
         let stray = STRAY_ATTEMPT.get().to_string();
         let arguments = [claim.as_bytes(), channel.as_bytes(), stray.as_bytes()];

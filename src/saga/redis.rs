@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use super::{
     CorrelationIds, Envelope, Expect, SagaStore, Write, Written, correlation_id_of, no_correlation_id,
 };
+use crate::connection::client::{Call, Client};
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::connection::single::{Call, Client};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::{Fence, Guard};
 use crate::key::SagaKeys;

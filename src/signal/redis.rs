@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Signal, SignalChannel, SignalListener};
+use crate::connection::client::Client;
 use crate::connection::command::Command;
 use crate::connection::pubsub::{Heard, Subscription};
-use crate::connection::single::Client;
 use crate::error::Result;
 
 /// One channel of one server.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Change, TaskStore};
+use crate::connection::client::Client;
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::connection::single::Client;
 use crate::error::Result;
 use crate::key::TaskKeys;
 use crate::script::{OnLostReply, Script};

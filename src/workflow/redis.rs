@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Fields, StatusChange, Transition, WorkflowStore};
+use crate::connection::client::{Call, Client};
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::connection::single::{Call, Client};
 use crate::error::{ErrorKind, Result};
 use crate::fence::{Fence, Guard};
 use crate::key::WorkflowKeys;

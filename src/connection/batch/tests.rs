@@ -4,6 +4,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
+use crate::connection::command::Command;
+use crate::connection::request::{Request, Settled};
 
 const LIMITS: Limits = Limits { commands: 3, bytes: 1000 };
 

@@ -292,10 +292,10 @@ fn a_fence_is_higher_than_all_before() {
     fixture.set_back(3_600_000);
     let highest = next(0);
     // The counter is lost and the time set back: only a client can know.
-    fixture.forget(&fixture.locks.keys.fence_counter());
+    fixture.forget(&fixture.locks.keys.fence_counter(""));
     next(highest);
     fixture.pass(2 * 3_600_000);
-    fixture.forget(&fixture.locks.keys.fence_counter());
+    fixture.forget(&fixture.locks.keys.fence_counter(""));
     next(0);
     next(9_000_000_000_000_000);
 }

@@ -107,7 +107,7 @@ impl Server {
             Request::Withdraw { key, claim } => {
                 at_once(self.store.withdraw(key, claim))?;
                 if self.mutation == Mutation::NoTombstones {
-                    self.engine.atomically(|db| db.delete(self.keys.tombstone(claim)));
+                    self.engine.atomically(|db| db.delete(self.keys.tombstone("", claim)));
                 }
                 Ok(Answer::Done)
             }
@@ -145,7 +145,7 @@ impl Server {
     /// The least that the next fence will be by the counter alone.
     pub fn counter(&self) -> u64 {
         self.engine.atomically(|db| {
-            let digits = db.get(self.keys.fence_counter()).unwrap();
+            let digits = db.get(self.keys.fence_counter("")).unwrap();
             digits.map_or(0, |digits| std::str::from_utf8(digits).unwrap().parse().unwrap_or(0) + 1)
         })
     }
@@ -167,7 +167,7 @@ impl Server {
 
     /// All keys but the counter.
     pub fn leftovers(&self) -> Vec<String> {
-        let counter = self.keys.fence_counter();
+        let counter = self.keys.fence_counter("");
         self.engine.atomically(|db| {
             let keys = db.keys().map(|(key, _)| String::from_utf8_lossy(key).into_owned());
             keys.filter(|key| *key != counter && key != "counted").collect()

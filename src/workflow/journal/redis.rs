@@ -8,9 +8,9 @@ use super::{
     Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, StatusChange, Step, StepChange, StepHistory,
     Transition, run_of_step,
 };
+use crate::connection::client::Client;
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::connection::single::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::{Fence, Guard};
 use crate::key::{JournalKeys, check_name};

@@ -1,21 +1,24 @@
-//! A connection to one server that redials for ever. One driver task on the I/O thread owns the socket; everyone
+//! A connection to one server that redials for ever, wherever that server is. One driver task on the I/O thread owns the socket; everyone
 //! else only touches the batch.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::batch::{Batch, Request, Settled, Sink};
+use super::batch::Batch;
 use super::command::Command;
-use super::config::Config;
+use super::config::{Config, Endpoint};
 use super::dial;
 use super::drive;
 use super::handshake::Session;
-use super::pubsub::{Subscription, Subscriptions};
+use super::overseer::Overseer;
+use super::pubsub::Subscriptions;
 use super::reply::Reply;
+use super::request::{Request, Settled, Sink};
 use super::status::{Status, StatusBoard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::io_thread::{self, catch_panic};
@@ -23,6 +26,8 @@ use crate::runtime::io_thread::{self, catch_panic};
 /// Redial delays are drawn from zero to this, doubled with every failure up to the cap.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const MAX_DELAY: Duration = Duration::from_secs(5);
+/// The cap where somebody else says where the server is: the next attempt may well go to another.
+const MAX_DELAY_IF_LOCATED: Duration = Duration::from_secs(1);
 /// A connection that lasted this long was a success: delays start again.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
 /// How long closing waits for replies.
@@ -31,8 +36,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const EXPIRE_EVERY: Duration = Duration::from_millis(50);
 
 /// A connection to one server.
-pub struct Client {
-    config: Config,
+pub struct Node {
+    pub(super) config: Config,
     batch: Mutex<Batch>,
     /// What became of the connection, for those who watch.
     pub status: StatusBoard,
@@ -41,11 +46,14 @@ pub struct Client {
     scripts_sent: Mutex<HashSet<&'static str>>,
     pub(super) closing: watch::Sender<bool>,
     closed: watch::Sender<bool>,
-    role: Role,
+    pub(super) role: Role,
     /// The second connection, for subscriptions, where the server knows no RESP3.
-    subscriber: Mutex<Option<Arc<Client>>>,
-    /// Another one, for calls that wait for replicas: WAIT holds up everything behind it.
-    waiter: Mutex<Option<Arc<Client>>>,
+    pub(super) subscriber: Mutex<Option<Arc<Node>>>,
+    pub(super) overseer: Option<Arc<dyn Overseer>>,
+    /// The present connection is to be given up as soon as what it was asked is answered.
+    abandoned: AtomicBool,
+    /// There is a reason to dial at once.
+    redial: Notify,
 }
 
 /// What a connection is for.
@@ -57,7 +65,7 @@ pub enum Role {
     Subscriber,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -65,14 +73,18 @@ pub(super) fn deliver(settled: impl IntoIterator<Item = Settled>) {
     settled.into_iter().for_each(Settled::deliver);
 }
 
-fn closed_error() -> Error {
+pub(super) fn closed_error() -> Error {
     Error::new(ErrorKind::Closed, "the connection is closed")
 }
 
-impl Client {
+impl Node {
     /// Starts connecting. Never fails later: a connection that cannot be made is tried again.
-    pub fn start(config: Config, role: Role) -> Result<Arc<Self>> {
-        let client = Arc::new(Self {
+    pub(super) fn start(
+        config: Config,
+        role: Role,
+        overseer: Option<Arc<dyn Overseer>>,
+    ) -> Result<Arc<Self>> {
+        let node = Arc::new(Self {
             batch: Mutex::new(Batch::new(config.limits())),
             config,
             status: StatusBoard::default(),
@@ -82,19 +94,20 @@ impl Client {
             closed: watch::Sender::new(false),
             role,
             subscriber: Mutex::default(),
-            waiter: Mutex::default(),
+            overseer,
+            abandoned: AtomicBool::new(false),
+            redial: Notify::new(),
         });
-        io_thread::spawn(Arc::clone(&client).run())?;
-        Ok(client)
+        if let Some(overseer) = &node.overseer {
+            overseer.started(&node);
+        }
+        io_thread::spawn(Arc::clone(&node).run())?;
+        Ok(node)
     }
 
     /// Its configuration.
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    pub(super) fn role(&self) -> Role {
-        self.role
     }
 
     pub(super) fn batch(&self) -> MutexGuard<'_, Batch> {
@@ -103,7 +116,12 @@ impl Client {
 
     /// Queues a command. The sink gets its outcome, by `deadline` at the latest.
     pub fn send(&self, command: Command, deadline: Instant, sink: Sink) {
-        let queued = self.batch().push(Request::new(command, deadline, sink));
+        self.push(Request::new(command, deadline, sink));
+    }
+
+    /// Queues a request.
+    pub(super) fn push(&self, request: Request) {
+        let queued = self.batch().push(request);
         match queued {
             Ok(Some(driver)) => driver.wake(),
             Ok(None) => {}
@@ -111,28 +129,55 @@ impl Client {
         }
     }
 
-    /// Begins an operation of one or more commands that share one deadline.
-    pub fn call(&self) -> Call<'_> {
-        Call { client: self, deadline: Instant::now() + self.config.call_timeout() }
+    /// Queues a request that was accepted before.
+    pub(super) fn put_back(&self, request: Request) {
+        let driver = self.batch().put_back(request);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
     }
 
-    /// Proves that the server answers. That it does not allow PING is an answer.
-    pub async fn ping(&self) -> Result<()> {
-        match self.call().command(Command::new("PING").reads()).await {
-            Err(error) if error.kind() != ErrorKind::NoPermission => Err(error),
-            _ => Ok(()),
+    /// Dials without a delay, where one is being waited for or will be.
+    pub(super) fn redial(&self) {
+        self.redial.notify_one();
+    }
+
+    /// Gives the present connection up for a new one, which may lead elsewhere.
+    pub(super) fn abandon(&self, reason: Error) {
+        let driver = {
+            let mut batch = self.batch();
+            if self.status.get() != Status::Ready || self.abandoned.swap(true, Ordering::Relaxed) {
+                return;
+            }
+            batch.pause(reason);
+            batch.take_driver()
+        };
+        if let Some(driver) = driver {
+            driver.wake();
         }
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Sends a command whose reply proves that the connection lives. It has all the time there is: missing it says
+    /// nothing that missing the others did not say.
+    pub(super) fn probe(&self) {
+        let deadline = Instant::now() + Duration::from_secs(24 * 3600);
+        self.send(Command::new("PING"), deadline, Box::new(|_| ()));
     }
 
     /// Stops accepting commands; those accepted before, on whatever thread, have [`CLOSE_TIMEOUT`] to finish.
     pub fn close(self: &Arc<Self>) {
-        let client = Arc::clone(self);
+        let node = Arc::clone(self);
         // A task, so that those that were submitted before begin before. Without an I/O thread there is nothing to
         // close.
-        let _ = io_thread::submit(io_thread::Work::Task(Box::pin(async move { client.close_now() })));
+        let _ = io_thread::submit(io_thread::Work::Task(Box::pin(async move { node.close_now() })));
     }
 
-    fn close_now(&self) {
+    /// Like [`Node::close`], at once. I/O thread only.
+    pub(super) fn close_now(&self) {
         if !self.closing.send_replace(true) {
             let mut batch = self.batch();
             batch.finish(closed_error());
@@ -141,22 +186,20 @@ impl Client {
             if let Some(driver) = driver {
                 driver.wake();
             }
-            for further in [&self.subscriber, &self.waiter] {
-                if let Some(client) = lock(further).take() {
-                    client.close();
-                }
+            if let Some(subscriber) = lock(&self.subscriber).take() {
+                subscriber.close();
             }
         }
     }
 
-    /// Whether [`Client::close`] was called.
+    /// Whether [`Node::close`] was called.
     pub fn is_closing(&self) -> bool {
         *self.closing.borrow()
     }
 
     /// Waits until the socket is closed and every call settled.
     pub async fn closed(&self) {
-        // An error would mean that the sender is gone, and with it the client.
+        // An error would mean that the sender is gone, and with it the node.
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
@@ -165,65 +208,18 @@ impl Client {
         lock(&self.scripts_sent).insert(digest)
     }
 
-    /// Listens to a channel from the moment this resolves. I/O thread only.
-    pub async fn subscribe(self: &Arc<Self>, channel: &str) -> Result<Subscription> {
-        // Which connection carries subscriptions is known once one has been up.
-        if self.status.get() != Status::Ready {
-            self.ping().await?;
-        }
-        let speaker = self.subscriber()?;
-        let deserted = Arc::downgrade(&speaker);
-        let subscription = speaker.subscriptions.listen(
-            channel,
-            Box::new(move |channel| {
-                if let Some(client) = deserted.upgrade() {
-                    client.tell(Command::new("UNSUBSCRIBE").arg(channel));
-                }
-            }),
-        );
-        speaker.call().command(Command::new("SUBSCRIBE").arg(channel).repeatable()).await?;
-        subscription.confirm();
-        Ok(subscription)
+    /// Sends a command and waits for its reply.
+    pub(super) async fn answer(&self, command: Command) -> Result<Reply> {
+        let (sender, receiver) = oneshot::channel();
+        let deadline = Instant::now() + self.config.call_timeout();
+        self.send(command, deadline, Box::new(move |outcome| drop(sender.send(outcome))));
+        receiver.await.unwrap_or_else(|_| Err(closed_error()))
     }
 
     /// Sends a command whose outcome nobody waits for.
-    pub fn tell(&self, command: Command) {
-        self.send(command.repeatable(), self.call().deadline, Box::new(|_| ()));
-    }
-
-    /// The connection that carries subscriptions: this one under RESP3, otherwise a second one.
-    fn subscriber(self: &Arc<Self>) -> Result<Arc<Self>> {
-        if self.role == Role::Subscriber || self.status.speaks_resp3() {
-            return Ok(Arc::clone(self));
-        }
-        self.further(&self.subscriber, Config { protocol: 2, ..self.config.clone() }, Role::Subscriber)
-    }
-
-    /// The connection for calls that [`Client::wait`] for replicas.
-    pub fn waiter(&self) -> Result<Arc<Self>> {
-        self.further(&self.waiter, self.config.clone(), Role::Commands)
-    }
-
-    /// Waits until so many replicas have what was written on this connection, and says how many do. On another one than
-    /// that of the write the answer means nothing: compare [`StatusBoard::generation`].
-    pub async fn wait(&self, replicas: u32, at_most: Duration) -> Result<u32> {
-        let call = Call { deadline: Instant::now() + at_most + self.config.call_timeout(), ..self.call() };
-        let millis = at_most.as_millis() as u64;
-        let wait = Command::new("WAIT").number(replicas).number(millis).reads();
-        Ok(call.command(wait).await?.into_int()?.try_into().unwrap_or_default())
-    }
-
-    /// A further connection to the same server, started when it is first needed.
-    fn further(&self, place: &Mutex<Option<Arc<Self>>>, config: Config, role: Role) -> Result<Arc<Self>> {
-        let mut place = lock(place);
-        // Nobody would close one that is started now.
-        if self.is_closing() {
-            return Err(closed_error());
-        }
-        if let Some(client) = &*place {
-            return Ok(Arc::clone(client));
-        }
-        Ok(Arc::clone(place.insert(Self::start(config, role)?)))
+    pub(super) fn tell(&self, command: Command) {
+        let deadline = Instant::now() + self.config.call_timeout();
+        self.send(command.repeatable(), deadline, Box::new(|_| ()));
     }
 
     async fn run(self: Arc<Self>) {
@@ -251,11 +247,23 @@ impl Client {
                 break;
             }
             self.not_connected(reason);
-            let delay = full_jitter(failures);
+            let cap = if self.overseer.is_some() { MAX_DELAY_IF_LOCATED } else { MAX_DELAY };
+            let delay = full_jitter(failures, cap);
             failures = failures.saturating_add(1);
-            if self.unless_closing(sleep(delay)).await.is_none() {
+            let pause = async {
+                tokio::select! {
+                    () = sleep(delay) => {}
+                    () = self.redial.notified() => {}
+                }
+            };
+            if self.unless_closing(pause).await.is_none() {
                 break;
             }
+        }
+        if let Some(overseer) = &self.overseer {
+            let left = self.batch().take_pending();
+            let refused = overseer.ended(&self, left.into());
+            deliver(refused.into_iter().filter_map(|request| request.fail(closed_error())));
         }
         let left = self.batch().refuse(closed_error());
         deliver(left);
@@ -264,7 +272,23 @@ impl Client {
     }
 
     async fn establish(&self) -> Result<Session> {
-        let attempt = async { Session::open(dial::dial(&self.config).await?, &self.config).await };
+        let Some(overseer) = &self.overseer else {
+            return self.in_time(self.dial(&self.config.endpoint)).await;
+        };
+        self.in_time(async {
+            let endpoint = overseer.locate().await?;
+            let mut session = self.dial(&endpoint).await?;
+            overseer.verify(&mut session, &endpoint).await?;
+            Ok(session)
+        })
+        .await
+    }
+
+    async fn dial(&self, endpoint: &Endpoint) -> Result<Session> {
+        Session::open(dial::dial(&self.config, endpoint).await?, &self.config, endpoint).await
+    }
+
+    async fn in_time(&self, attempt: impl Future<Output = Result<Session>>) -> Result<Session> {
         match timeout(self.config.connect_timeout(), attempt).await {
             Ok(established) => established,
             Err(_) => Err(Error::new(
@@ -279,6 +303,7 @@ impl Client {
 
     fn opened(&self, session: &Session) {
         lock(&self.scripts_sent).clear();
+        self.abandoned.store(false, Ordering::Relaxed);
         let mut batch = self.batch();
         batch.open();
         if self.is_closing() {
@@ -289,6 +314,9 @@ impl Client {
             self.tell(Command::new("SUBSCRIBE").arg(channel));
         }
         self.status.connected(session.resp3);
+        if let Some(overseer) = &self.overseer {
+            overseer.changed(self);
+        }
     }
 
     fn not_connected(&self, reason: Error) {
@@ -304,9 +332,12 @@ impl Client {
         };
         drop(batch);
         deliver(refused);
+        if let Some(overseer) = &self.overseer {
+            overseer.changed(self);
+        }
     }
 
-    /// Runs something while there is no connection: deadlines are kept meanwhile. `None` if the client is closing.
+    /// Runs something while there is no connection: deadlines are kept meanwhile. `None` if the node is closing.
     async fn unless_closing<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut closing = self.closing.subscribe();
         tokio::select! {
@@ -329,54 +360,9 @@ impl Client {
 
 /// A delay drawn evenly from zero to the doubled and capped base, so that the clients of a restarted server do not
 /// all come back at once.
-fn full_jitter(failures: u32) -> Duration {
-    let bound = FIRST_DELAY.saturating_mul(1 << failures.min(10)).min(MAX_DELAY);
+pub(super) fn full_jitter(failures: u32, cap: Duration) -> Duration {
+    let bound = FIRST_DELAY.saturating_mul(1 << failures.min(10)).min(cap);
     bound.mul_f64(rand::random::<f64>())
-}
-
-/// One operation: its commands share a deadline.
-#[derive(Clone, Copy)]
-pub struct Call<'client> {
-    client: &'client Client,
-    deadline: Instant,
-}
-
-impl Call<'_> {
-    /// The connection it runs on.
-    pub fn client(&self) -> &Client {
-        self.client
-    }
-
-    /// Sends a command and waits for its reply.
-    pub async fn command(&self, command: Command) -> Result<Reply> {
-        received(self.send(command)).await
-    }
-
-    /// Sends commands together and waits for all replies, in their order.
-    pub async fn commands(&self, commands: impl IntoIterator<Item = Command>) -> Vec<Result<Reply>> {
-        let sent: Vec<_> = commands.into_iter().map(|command| self.send(command)).collect();
-        let mut replies = Vec::with_capacity(sent.len());
-        for receiver in sent {
-            replies.push(received(receiver).await);
-        }
-        replies
-    }
-
-    fn send(&self, command: Command) -> oneshot::Receiver<Result<Reply>> {
-        let (sender, receiver) = oneshot::channel();
-        // A receiver that is gone was cancelled and wants no reply.
-        self.client.send(command, self.deadline, Box::new(move |outcome| drop(sender.send(outcome))));
-        receiver
-    }
-
-    /// Whether there is time for another attempt.
-    pub fn has_time_left(&self) -> bool {
-        Instant::now() < self.deadline
-    }
-}
-
-async fn received(receiver: oneshot::Receiver<Result<Reply>>) -> Result<Reply> {
-    receiver.await.unwrap_or_else(|_| Err(closed_error()))
 }
 
 #[cfg(test)]
@@ -387,7 +373,7 @@ mod tests {
     fn delays_grow_to_the_cap_and_are_spread() {
         for failures in 0..40 {
             let bound = FIRST_DELAY.saturating_mul(1 << failures.min(10)).min(MAX_DELAY);
-            let delays: Vec<_> = (0..50).map(|_| full_jitter(failures)).collect();
+            let delays: Vec<_> = (0..50).map(|_| full_jitter(failures, MAX_DELAY)).collect();
             assert!(delays.iter().all(|delay| *delay <= bound));
             assert!(
                 delays.iter().any(|delay| *delay < bound / 2)

@@ -1,0 +1,300 @@
+//! Keeping the slot table right: it is read when something says that it is wrong, and again and again while the cluster
+//! does not work.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::seq::SliceRandom;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::slots::{Range, ranges};
+use super::{Cluster, KEEP_GUEST};
+use crate::connection::command::Command;
+use crate::connection::config::{Address, Endpoint, ScaleReads, reached_at};
+use crate::connection::dial;
+use crate::connection::handshake::Session;
+use crate::connection::node::{Node, deliver, full_jitter, lock};
+use crate::connection::race::first_answer;
+use crate::connection::reply::Reply;
+use crate::connection::status::Status;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long one node has to answer before the next is asked as well, and before it is given up.
+const NEXT_AFTER: Duration = Duration::from_millis(200);
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// So many nodes are asked in one go.
+const ASKED_AT_ONCE: usize = 16;
+/// Between two readings there is at least a random part of this, so that many redirections make one reading.
+const SPREAD: Duration = Duration::from_millis(50);
+/// Between two readings while the cluster does not work, a random part of it more.
+const IMPATIENCE: Duration = Duration::from_millis(100);
+const MAX_DELAY: Duration = Duration::from_secs(2);
+/// How long a node is suspected after it was silent for a while.
+const SUSPICION: Duration = Duration::from_millis(1500);
+/// How often the table is read where replicas answer reads.
+const LOOK_FOR_REPLICAS: Duration = Duration::from_secs(5);
+/// How often parked commands are tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(40);
+
+/// What others want of the table.
+#[derive(Default)]
+pub struct Wishes {
+    wanted: Notify,
+    /// A node that should know.
+    hint: Mutex<Option<Address>>,
+    suspected_until: Mutex<Option<Instant>>,
+}
+
+impl Wishes {
+    /// Something is wrong with the table.
+    pub fn wish(&self, hint: Option<Address>) {
+        if hint.is_some() {
+            *lock(&self.hint) = hint;
+        }
+        self.wanted.notify_one();
+    }
+
+    /// A node says nothing any more; the others will notice and replace it.
+    pub fn suspect(&self) {
+        *lock(&self.suspected_until) = Some(Instant::now() + SUSPICION);
+        self.wanted.notify_one();
+    }
+
+    fn is_suspicious(&self) -> bool {
+        lock(&self.suspected_until).is_some_and(|until| Instant::now() < until)
+    }
+}
+
+/// Whom to ask for the table.
+enum Source {
+    Node(Arc<Node>),
+    Address(Address),
+}
+
+impl Cluster {
+    pub(super) async fn keep_table(&self) {
+        let mut failures = 0;
+        loop {
+            let delay = match self.read_table().await {
+                Ok(ranges) => {
+                    failures = 0;
+                    self.apply(ranges);
+                    IMPATIENCE + IMPATIENCE.mul_f64(rand::random())
+                }
+                Err(error) => {
+                    self.no_table(error);
+                    let delay = full_jitter(failures, MAX_DELAY);
+                    failures = failures.saturating_add(1);
+                    delay
+                }
+            };
+            self.show_status();
+            if failures > 0 || !self.works() || self.table.is_suspicious() {
+                sleep(delay).await;
+            } else {
+                let news = self.table.wanted.notified();
+                if self.options.scale_reads == ScaleReads::Master {
+                    news.await;
+                } else {
+                    // Nothing else tells of a new replica.
+                    let _ = timeout(LOOK_FOR_REPLICAS, news).await;
+                }
+                sleep(SPREAD.mul_f64(rand::random())).await;
+            }
+        }
+    }
+
+    /// Sends what is parked on its way again, and keeps its deadlines.
+    pub(super) async fn keep_parked(&self) {
+        loop {
+            sleep(RETRY_EVERY.mul_f64(0.5 + rand::random::<f64>())).await;
+            let settled = lock(&self.parked).expire(Instant::now());
+            deliver(settled);
+            let has_table = !self.state().masters.is_empty();
+            if has_table {
+                let parked = lock(&self.parked).take_pending();
+                parked.into_iter().for_each(|request| self.dispatch(request));
+            }
+            if lock(&self.parked).is_idle() {
+                self.parking.notified().await;
+            }
+        }
+    }
+
+    /// Whether every slot has a node that is connected.
+    fn works(&self) -> bool {
+        let state = self.state();
+        state.owners.iter().all(Option::is_some)
+            && state.masters.iter().all(|node| node.status.get() == Status::Ready)
+    }
+
+    pub(super) fn show_status(&self) {
+        if self.is_closing() {
+            return;
+        }
+        if self.works() {
+            self.status.set(Status::Ready, None);
+        } else if self.status.get() == Status::Ready {
+            let text = "a part of the cluster is out of reach";
+            self.status.set(Status::Reconnecting, Some(Error::new(ErrorKind::Unavailable, text)));
+        }
+    }
+
+    /// Asks one node after the other.
+    async fn read_table(&self) -> Result<Vec<Range>> {
+        let answer = first_answer(self.sources(), NEXT_AFTER, async |source| {
+            let (host, reply) = match &source {
+                Source::Node(node) => {
+                    let reply = timeout(ANSWER_WITHIN, node.answer(question())).await;
+                    (host_of(node), reply.unwrap_or_else(|_| Err(silent(&node.config().endpoint)))?)
+                }
+                Source::Address(address) => {
+                    let reply = timeout(ANSWER_WITHIN, self.ask_at(address)).await;
+                    let endpoint = Endpoint::Tcp(address.clone());
+                    (address.host.clone(), reply.unwrap_or_else(|_| Err(silent(&endpoint)))?)
+                }
+            };
+            let ranges = ranges(reply, &host)?;
+            if ranges.is_empty() {
+                return Err(Error::new(ErrorKind::Unavailable, "no node of the cluster serves any slot"));
+            }
+            Ok(ranges)
+        });
+        answer.await.map_err(|errors| match errors.into_iter().next() {
+            Some(error) if error.message().contains("cluster support disabled") => {
+                Error::new(ErrorKind::Config, format!("{} is not a cluster", self.config.endpoint))
+            }
+            Some(error) => error,
+            None => Error::new(ErrorKind::Unavailable, "no node of the cluster is known"),
+        })
+    }
+
+    async fn ask_at(&self, address: &Address) -> Result<Reply> {
+        let endpoint = Endpoint::Tcp(address.clone());
+        let config = &self.config;
+        let mut session = Session::open(dial::dial(config, &endpoint).await?, config, &endpoint).await?;
+        session.ask([question()]).await?.pop().unwrap_or_else(|| Err(silent(&endpoint)))
+    }
+
+    /// First who should know, then who is connected, then everybody else.
+    fn sources(&self) -> Vec<Source> {
+        let hint = lock(&self.table.hint).take();
+        let state = self.state();
+        let is_ready = |node: &&Arc<Node>| node.status.get() == Status::Ready;
+        let mut connected: Vec<_> = state.nodes.values().filter(is_ready).cloned().collect();
+        connected.shuffle(&mut rand::rng());
+        let mut sources: Vec<_> = hint
+            .iter()
+            .filter_map(|hint| state.nodes.get(hint))
+            .filter(is_ready)
+            .cloned()
+            .map(Source::Node)
+            .collect();
+        sources.extend(connected.into_iter().map(Source::Node));
+        let mut others: Vec<_> = hint
+            .into_iter()
+            .chain(state.replicas.iter().cloned())
+            .chain(self.options.nodes.iter().cloned())
+            .collect();
+        others.shuffle(&mut rand::rng());
+        let mut seen = HashSet::new();
+        others.retain(|address| seen.insert(address.clone()));
+        sources.extend(others.into_iter().map(Source::Address));
+        sources.truncate(ASKED_AT_ONCE);
+        sources
+    }
+
+    /// Takes a table over: opens what is new, closes what is gone, and sends on what waited for it.
+    fn apply(&self, ranges: Vec<Range>) {
+        let reached = |address| reached_at(&self.options.nat_map, address);
+        let mut gone = Vec::new();
+        {
+            let mut state = self.state();
+            state.owners.fill(None);
+            state.masters.clear();
+            state.replicas.clear();
+            let mut present = HashSet::new();
+            let mut replicas = Vec::new();
+            for range in ranges {
+                let address = reached(range.master);
+                let of_master: Vec<_> = range.replicas.into_iter().map(reached).collect();
+                state.replicas.extend(of_master.iter().cloned());
+                replicas.push((address.clone(), of_master));
+                let Some(node) = self.node_at(&mut state, &address) else { continue };
+                state.owners[usize::from(range.first)..=usize::from(range.last)]
+                    .fill(Some(Arc::clone(&node)));
+                if present.insert(address) {
+                    state.masters.push(node);
+                }
+            }
+            let now = Instant::now();
+            state.guests.retain(|_, since| now.duration_since(*since) < KEEP_GUEST);
+            let is_needed = |address: &Address, node: &Arc<Node>| {
+                let is_guest = state.guests.contains_key(address) && node.status.get() == Status::Ready;
+                present.contains(address) || is_guest
+            };
+            let left: Vec<_> = state
+                .nodes
+                .iter()
+                .filter(|(address, node)| !is_needed(address, node))
+                .map(|(address, _)| address.clone())
+                .collect();
+            gone.extend(self.take_readers(&mut state, replicas));
+            gone.extend(left.iter().filter_map(|address| state.nodes.remove(address)));
+        }
+        for node in gone {
+            // Before it is closed, as it would refuse them.
+            let waiting = node.batch().take_pending();
+            node.close_now();
+            waiting.into_iter().for_each(|request| self.dispatch(request));
+        }
+        self.move_speaker();
+        lock(&self.parked).wait(Error::new(ErrorKind::Unavailable, "no node serves the slot"));
+        self.parking.notify_one();
+    }
+
+    /// Subscriptions leave a node that is no longer part of the cluster.
+    fn move_speaker(&self) {
+        let is_listed = {
+            let state = self.state();
+            let at = lock(&self.speaker_at);
+            at.as_ref().is_none_or(|at| state.nodes.contains_key(at) || state.replicas.contains(at))
+        };
+        if let (false, Some(speaker)) = (is_listed, &*lock(&self.speaker)) {
+            speaker.abandon(Error::new(ErrorKind::Unavailable, "the node has left the cluster"));
+        }
+    }
+
+    fn no_table(&self, error: Error) {
+        self.status.set(Status::Reconnecting, Some(error.clone()));
+        // Waiting would not help these; they are answered at once until someone mends the cause.
+        let refusing =
+            matches!(error.kind(), ErrorKind::AuthFailed | ErrorKind::Config | ErrorKind::NoPermission);
+        let mut parked = lock(&self.parked);
+        let refused = if refusing {
+            parked.refuse(error)
+        } else {
+            parked.wait(error);
+            Vec::new()
+        };
+        drop(parked);
+        deliver(refused);
+    }
+}
+
+fn question() -> Command {
+    Command::new("CLUSTER").arg("SLOTS").reads()
+}
+
+fn host_of(node: &Node) -> String {
+    match &node.config().endpoint {
+        Endpoint::Tcp(address) => address.host.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn silent(endpoint: &Endpoint) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("ETIMEDOUT {endpoint} does not say who serves which slots"))
+}

@@ -1,0 +1,293 @@
+//! The Sentinels of a master: they say where it is, and tell when another has taken its place.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{PushKind, Value};
+use tokio::time::{sleep, timeout};
+
+use super::command::Command;
+use super::config::{Address, Config, Endpoint, SentinelOptions, reached_at};
+use super::dial;
+use super::handshake::Session;
+use super::node::{Node, full_jitter, lock};
+use super::overseer::Overseer;
+use super::race::first_answer;
+use super::reply::Reply;
+use super::request::Request;
+use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::io_thread;
+
+/// How long one Sentinel has to answer before the next is asked as well, and before it is given up.
+const NEXT_AFTER: Duration = Duration::from_millis(250);
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// More than these are not remembered, whatever a Sentinel says.
+const MAX_SENTINELS: usize = 32;
+const SWITCHED: &str = "+switch-master";
+
+/// The Sentinels of one master.
+pub struct Sentinels {
+    config: Config,
+    options: SentinelOptions,
+    known: Mutex<Vec<Address>>,
+    /// Which one is asked first.
+    turn: AtomicUsize,
+    /// Where the connection leads that is up or being made.
+    present: Mutex<Option<Endpoint>>,
+    /// The connections to the master: one, or two where messages need their own.
+    nodes: Mutex<Vec<Weak<Node>>>,
+}
+
+impl Sentinels {
+    /// Sentinels that nobody has asked yet. `config` is that of the connection to the master.
+    pub fn new(config: Config, options: SentinelOptions) -> Arc<Self> {
+        let own = Config {
+            username: options.username.clone(),
+            password: options.password.clone(),
+            tls: options.tls.clone(),
+            db: 0,
+            ..config
+        };
+        Arc::new(Self {
+            config: own,
+            known: Mutex::new(options.sentinels.clone()),
+            options,
+            turn: AtomicUsize::new(0),
+            present: Mutex::default(),
+            nodes: Mutex::default(),
+        })
+    }
+
+    /// Listens for a change of master as long as the node is open.
+    pub fn watch(self: &Arc<Self>, node: &Arc<Node>) -> Result<()> {
+        let (sentinels, mut closing) = (Arc::clone(self), node.closing.subscribe());
+        io_thread::spawn(async move {
+            tokio::select! {
+                _ = closing.wait_for(|closing| *closing) => {}
+                () = sentinels.keep_listening() => {}
+            }
+        })
+    }
+
+    async fn keep_listening(&self) {
+        let mut failures = 0;
+        loop {
+            let Some(sentinel) = self.in_turn().into_iter().next() else { return };
+            // It ends with an error, sooner or later. Who is connected can do without, so nobody is told.
+            if self.listen(&sentinel, &mut failures).await.is_err() {
+                self.turn.fetch_add(1, Ordering::Relaxed);
+            }
+            sleep(full_jitter(failures, MAX_DELAY)).await;
+            failures += 1;
+        }
+    }
+
+    async fn listen(&self, sentinel: &Address, failures: &mut u32) -> Result<()> {
+        let mut session = self.connect(sentinel).await?;
+        let subscribe = Command::new("SUBSCRIBE").arg(SWITCHED);
+        session.tell(subscribe).await?;
+        let mut confirmed = false;
+        loop {
+            let words = match session.next_value().await? {
+                Value::Push { kind: PushKind::Message, data } => data,
+                Value::Array(mut items) if items.first() == Some(&Value::BulkString(b"message".to_vec())) => {
+                    items.split_off(1)
+                }
+                Value::ServerError(_) => return Err(unusable(sentinel)),
+                _ if confirmed => continue,
+                _ => {
+                    confirmed = true;
+                    *failures = 0;
+                    // A change that was announced while nobody listened.
+                    self.compare(self.master_by(sentinel).await?);
+                    if self.options.update_sentinels {
+                        self.learn(sentinel).await?;
+                    }
+                    continue;
+                }
+            };
+            if let [_, Value::BulkString(text)] = words.as_slice() {
+                self.switched(&String::from_utf8_lossy(text));
+            }
+        }
+    }
+
+    /// `name oldHost oldPort newHost newPort`
+    fn switched(&self, announcement: &str) {
+        let words: Vec<_> = announcement.split(' ').collect();
+        if let [name, _, _, host, port] = words.as_slice()
+            && *name == self.options.name
+            && let Ok(port) = port.parse()
+        {
+            let address = Address { host: (*host).to_owned(), port };
+            self.compare(reached_at(&self.options.nat_map, address));
+        }
+    }
+
+    /// Gives the connections up if they lead elsewhere.
+    fn compare(&self, master: Address) {
+        let master = Endpoint::Tcp(master);
+        if lock(&self.present).as_ref().is_some_and(|present| *present != master) {
+            self.abandon(&format!("the Sentinels name another master: {master}"));
+        }
+    }
+
+    fn abandon(&self, reason: &str) {
+        let nodes: Vec<_> = lock(&self.nodes).iter().filter_map(Weak::upgrade).collect();
+        for node in nodes {
+            node.abandon(Error::new(ErrorKind::Unavailable, reason.to_owned()));
+            node.redial();
+        }
+    }
+
+    async fn connect(&self, sentinel: &Address) -> Result<Session> {
+        let endpoint = Endpoint::Tcp(sentinel.clone());
+        let attempt = async {
+            Session::open(dial::dial(&self.config, &endpoint).await?, &self.config, &endpoint).await
+        };
+        timeout(ANSWER_WITHIN.min(self.config.connect_timeout()), attempt).await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("ETIMEDOUT the Sentinel {sentinel} does not answer"),
+            ))
+        })
+    }
+
+    async fn ask(&self, sentinel: &Address, words: &[&str]) -> Result<Reply> {
+        let mut session = self.connect(sentinel).await?;
+        let command = words.iter().fold(Command::new("SENTINEL"), |command, word| command.arg(word));
+        match timeout(ANSWER_WITHIN, session.ask([command])).await {
+            Ok(answers) => answers?.pop().unwrap_or_else(|| Err(unusable(sentinel))),
+            Err(_) => Err(unusable(sentinel)),
+        }
+    }
+
+    async fn master_by(&self, sentinel: &Address) -> Result<Address> {
+        let name = &self.options.name;
+        let reply = self.ask(sentinel, &["GET-MASTER-ADDR-BY-NAME", name]).await?;
+        if reply == Reply::Nil {
+            let text = format!("the Sentinel {sentinel} knows no master {name:?}");
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
+        let words = texts(reply)?;
+        match words.as_slice() {
+            [host, port] if !host.is_empty() => {
+                let port = port.parse().map_err(|_| unusable(sentinel))?;
+                Ok(reached_at(&self.options.nat_map, Address { host: host.clone(), port }))
+            }
+            _ => Err(unusable(sentinel)),
+        }
+    }
+
+    /// Remembers the Sentinels that this one knows.
+    async fn learn(&self, sentinel: &Address) -> Result<()> {
+        let others = self.ask(sentinel, &["SENTINELS", &self.options.name]).await?.into_list()?;
+        for other in others {
+            let words = texts(other)?;
+            let field = |name: &str| {
+                words.chunks_exact(2).find(|pair| pair[0] == name).map_or("", |pair| pair[1].as_str())
+            };
+            if let (host, Ok(port)) = (field("ip"), field("port").parse::<u16>())
+                && !host.is_empty()
+                && port != 0
+                && !field("flags").contains("disconnected")
+            {
+                let address = reached_at(&self.options.nat_map, Address { host: host.to_owned(), port });
+                let mut known = lock(&self.known);
+                if known.len() < MAX_SENTINELS && !known.contains(&address) {
+                    known.push(address);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All Sentinels, beginning with the one whose turn it is.
+    fn in_turn(&self) -> Vec<Address> {
+        let mut known = lock(&self.known).clone();
+        let length = known.len().max(1);
+        known.rotate_left(self.turn.load(Ordering::Relaxed) % length);
+        known
+    }
+}
+
+#[async_trait]
+impl Overseer for Sentinels {
+    fn started(&self, node: &Arc<Node>) {
+        lock(&self.nodes).push(Arc::downgrade(node));
+    }
+
+    async fn locate(&self) -> Result<Endpoint> {
+        let found =
+            first_answer(self.in_turn(), NEXT_AFTER, async |sentinel| self.master_by(&sentinel).await);
+        match found.await {
+            Ok(master) => {
+                let endpoint = Endpoint::Tcp(master);
+                *lock(&self.present) = Some(endpoint.clone());
+                Ok(endpoint)
+            }
+            Err(errors) => Err(Error::new(
+                common_kind(&errors),
+                format!(
+                    "no Sentinel says where the master {:?} is: {}",
+                    self.options.name,
+                    errors.iter().map(Error::message).collect::<Vec<_>>().join("; ")
+                ),
+            )),
+        }
+    }
+
+    async fn verify(&self, session: &mut Session, endpoint: &Endpoint) -> Result<()> {
+        match session.ask([Command::new("ROLE")]).await?.pop() {
+            Some(Ok(Reply::List(words))) if words.first() != Some(&Reply::text("master")) => {
+                // Another Sentinel may know better.
+                self.turn.fetch_add(1, Ordering::Relaxed);
+                let text = format!("the Sentinels name {endpoint} as the master, but it is a replica");
+                Err(Error::new(ErrorKind::Unavailable, text))
+            }
+            // Who may not ask has to find out by writing.
+            _ => Ok(()),
+        }
+    }
+
+    fn minds(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::ServerNotReady && error.message().starts_with("READONLY")
+    }
+
+    fn refused(&self, node: &Node, mut request: Request, error: Error) {
+        // With the delay of any redial: the Sentinels may not know better yet.
+        node.abandon(error.clone());
+        request.refused(error);
+        node.put_back(request);
+    }
+
+    fn changed(&self, _node: &Node) {}
+
+    fn silent(&self, _node: &Node) {}
+
+    fn ended(&self, _node: &Node, left: Vec<Request>) -> Vec<Request> {
+        left
+    }
+}
+
+/// What all of them say. A single one that is out of reach may know better when it is back.
+fn common_kind(errors: &[Error]) -> ErrorKind {
+    match errors {
+        [first, rest @ ..] if rest.iter().all(|error| error.kind() == first.kind()) => first.kind(),
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+fn texts(reply: Reply) -> Result<Vec<String>> {
+    let words = reply.into_list()?.into_iter();
+    words
+        .map(|word| Ok(String::from_utf8_lossy(&word.into_bytes()?.unwrap_or_default()).into_owned()))
+        .collect()
+}
+
+fn unusable(sentinel: &Address) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the Sentinel {sentinel} answered something unexpected"))
+}

@@ -1,0 +1,116 @@
+//! Where keys lie in a cluster.
+
+use std::sync::OnceLock;
+
+/// How many slots a cluster has.
+pub const SLOTS: usize = 16_384;
+
+/// The slot of a cluster that a key lies in: that of its hash tag, `{tag}`, if it has one.
+pub fn slot(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let rest = &key[open + 1..];
+        let close = rest.iter().position(|byte| *byte == b'}')?;
+        // An empty tag is none.
+        (close > 0).then(|| &rest[..close])
+    });
+    crc16(tag.unwrap_or(key)) % SLOTS as u16
+}
+
+/// CRC-16/XMODEM.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
+}
+
+const CRC16: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < table.len() {
+        let mut crc = (index as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[index] = crc;
+        index += 1;
+    }
+    table
+};
+
+/// Whether all these keys lie in one slot, so that one script may touch them.
+pub fn same_slot<'key>(keys: impl IntoIterator<Item = &'key str>) -> bool {
+    let mut slots = keys.into_iter().map(|key| slot(key.as_bytes()));
+    let first = slots.next();
+    slots.all(|slot| Some(slot) == first)
+}
+
+/// Whether a key, or the start of one, says itself where it lies.
+pub(super) fn has_tag(key: &str) -> bool {
+    let rest = key.split_once('{').map(|(_, rest)| rest);
+    rest.and_then(|rest| rest.find('}')).is_some_and(|close| close > 0)
+}
+
+/// A short hash tag that lies in a slot, for keys of our own that must lie beside others.
+pub(super) fn tag_of(slot: u16) -> &'static str {
+    static TAGS: OnceLock<Vec<String>> = OnceLock::new();
+    let tags = TAGS.get_or_init(|| {
+        let mut tags = vec![String::new(); SLOTS];
+        let mut missing = SLOTS;
+        for number in 0u32.. {
+            let tag = format!("{number:x}");
+            let place = &mut tags[usize::from(self::slot(tag.as_bytes()))];
+            if place.is_empty() {
+                *place = tag;
+                missing -= 1;
+            }
+            if missing == 0 {
+                break;
+            }
+        }
+        tags
+    });
+    &tags[usize::from(slot)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_servers() {
+        // As CLUSTER KEYSLOT answers them.
+        for (key, expected) in [
+            ("", 0),
+            ("123456789", 12739),
+            ("foo", 12182),
+            ("foo{bar}{zap}", 5061),
+            ("{bar}", 5061),
+            ("bar", 5061),
+            ("foo{{bar}}zap", 4015),
+            ("{bar", 4015),
+        ] {
+            assert_eq!(slot(key.as_bytes()), expected, "{key}");
+        }
+        assert_ne!(slot(b"foo{}{bar}"), slot(b"bar"));
+        assert_eq!(slot(b"foo}{bar}"), slot(b"bar"));
+    }
+
+    #[test]
+    fn every_slot_has_a_tag() {
+        for number in 0..SLOTS as u16 {
+            assert_eq!(slot(format!("a{{{}}}:b", tag_of(number)).as_bytes()), number);
+        }
+        assert!(tag_of(0).len() <= 6);
+    }
+
+    #[test]
+    fn keys_of_one_tag_lie_together() {
+        assert!(same_slot(["{a}:1", "2{a}", "{a}"]) && same_slot([]) && same_slot(["a"]));
+        assert!(!same_slot(["a", "b"]));
+        for (key, tagged) in
+            [("a{b}c", true), ("a{}b", false), ("a{b", false), ("}{", false), ("{}{a}", false)]
+        {
+            assert_eq!(has_tag(key), tagged, "{key}");
+        }
+    }
+}

@@ -48,7 +48,11 @@ export class LossWatch {
     this.loss = new Promise((resolve) => {
       resolveLoss = resolve
     })
-    this.end = watchEvents(native.id, (_name, detail) => resolveLoss(detail as LossDetail))
+    this.end = watchEvents(native.id, (name, detail) => {
+      if (name === 'lost') resolveLoss(detail as LossDetail)
+      // Whatever it was, it is the last that is heard of this acquisition.
+      this.end()
+    })
   }
 }
 

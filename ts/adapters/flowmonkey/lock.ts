@@ -337,7 +337,7 @@ function toLock(lock: HeldLock): Lock {
     },
     assertHeld: () => lock.assertHeld(),
     release: async () => void (await lock.release()),
-    extend: (ttl) => lock.tryExtend(ttl),
+    extend: async (ttl) => lock.tryExtend(checkTtl('ttl', ttl)),
   }
 }
 

@@ -136,13 +136,13 @@ function describe({ endpoint, db }: NativeConfig): string {
 function describePlace(endpoint: NativeConfig['endpoint']): string {
   if ('memory' in endpoint) return `memory://${endpoint.memory.name}`
   if ('unix' in endpoint) return endpoint.unix.path
-  if ('tcp' in endpoint) return addressOf(endpoint.tcp)
-  if ('cluster' in endpoint) return `cluster ${endpoint.cluster.nodes.map(addressOf).join(', ')}`
+  if ('tcp' in endpoint) return hostAndPort(endpoint.tcp)
+  if ('cluster' in endpoint) return `cluster ${endpoint.cluster.nodes.map(hostAndPort).join(', ')}`
   const { name, sentinels } = endpoint.sentinel
-  return `${name} of sentinels ${sentinels.map(addressOf).join(', ')}`
+  return `${name} of sentinels ${sentinels.map(hostAndPort).join(', ')}`
 }
 
-function addressOf({ host, port }: NativeAddress): string {
+function hostAndPort({ host, port }: NativeAddress): string {
   return `${host}:${port}`
 }
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { type Connection, LockError, RedisLockManager, connect } from '../../index.js'
+import { type Connection, FerroflowError, LockError, RedisLockManager, connect } from '../../index.js'
 import { CountingProxy, type Fault, type ProxiedRequest } from '../helpers/counting-proxy'
 import { RedisServer } from '../helpers/redis-server'
 import { Monitor, type MonitoredCommand, type RespClient } from '../helpers/resp-client'
@@ -105,6 +105,27 @@ describe('locks on a connection that fails', () => {
       const extensionsAfterLoss = extensionsAfter(monitor.commands, ttl * 1.2)
       assert.deepEqual(extensionsAfterLoss, [])
     })
+
+  it('are lost with the error of the last extension as the cause', async () => {
+    const hasty = connect(proxy.url, { commandTimeout: 100, connectionName: 'hasty' })
+    const locks = new RedisLockManager(hasty, { warnings: false })
+    const holding = locks.withLock(
+      'k',
+      async ({ signal }) => {
+        await proxy.refuse()
+        proxy.cut('reset')
+        await until('the signal', () => signal.aborted)
+        const { cause } = signal.reason as LockError
+        assert.ok(cause instanceof FerroflowError && cause.code === 'REDIS_UNAVAILABLE', inspect(cause))
+      },
+      600,
+    )
+    await assert.rejects(holding, { code: 'LOCK_LOST' })
+    await proxy.resume()
+    await locks.close()
+    await hasty.close()
+    await isBack()
+  })
 
   it('leave nothing behind of 1,000 acquisitions whose replies are lost', async () => {
     const keys = new Set<string>()

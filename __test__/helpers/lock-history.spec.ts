@@ -165,5 +165,10 @@ describe('the checker of lock histories', () => {
     const sightings: never[] = []
     assert.deepEqual(violations(history({ events, sightings, dataLosses: [30] })), [])
     assert.equal(violations(history({ events, sightings, dataLosses: [200] })).length, 1)
+    // Who waited longer is not who held it earlier.
+    const patient = events.map((one) =>
+      one.op === 'p1-1' && one.kind === 'grant' ? { ...one, asked: -5 } : one,
+    )
+    assert.deepEqual(violations(history({ events: patient, sightings, dataLosses: [30] })), [])
   })
 })

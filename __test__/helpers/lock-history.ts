@@ -135,7 +135,8 @@ function overlaps(holds: Hold[], dataLosses: number[]): string[] {
     const next = certain.slice(index + 1).filter(({ from }) => from < hold.to)
     return next
       .filter((other) => {
-        const [earlier, later] = hold.asked < other.asked ? [hold, other] : [other, hold]
+        // By fence: who asked first may have waited.
+        const [earlier, later] = hold.fence < other.fence ? [hold, other] : [other, hold]
         return !dataLosses.some((moment) => moment > earlier.asked && moment < later.granted)
       })
       .map((other) => `${hold.op} and ${other.op} both held ${hold.key} at ${other.from}`)

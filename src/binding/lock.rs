@@ -340,10 +340,11 @@ impl Owner for NativeOwner {
         self.events.probe(alive_at);
     }
 
-    fn lost(&self, ended: Ended) {
+    fn ended(&self, ended: Ended) {
         let (why, cause) = match &ended {
             Ended::Lost(loss) => loss.describe(),
             Ended::Closed => ("its owner was closed".to_owned(), None),
+            Ended::Released => return self.events.emit(self.id, "released", Output::Null),
         };
         let cause = cause.map_or(Output::Null, |error| {
             Output::List(vec![

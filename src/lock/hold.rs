@@ -35,14 +35,16 @@ pub enum Ended {
     Lost(Loss),
     /// All locks of its owner were closed.
     Closed,
+    /// Its owner released it by its token. No loss, but there is nothing to watch any more.
+    Released,
 }
 
 /// The owner of a lock, as its keeper sees it.
 pub trait Owner: Send + Sync {
     /// Has the owner show a sign of life, by storing the moment in `alive_at`.
     fn probe(&self, alive_at: &Arc<AtomicU64>);
-    /// The lock is lost.
-    fn lost(&self, ended: Ended);
+    /// The lock is not held any more, although its keeper was not asked to release it.
+    fn ended(&self, ended: Ended);
 }
 
 /// A lock that is held, and kept by a task.
@@ -156,11 +158,16 @@ impl Keeper {
                     }
                     Some(Ask::Close) => {
                         self.valid_until.store(0, Ordering::Release);
-                        self.owner.lost(Ended::Closed);
+                        self.owner.ended(Ended::Closed);
+                        Event::AskedToAbandon
+                    }
+                    Some(Ask::Abandon) => {
+                        self.valid_until.store(0, Ordering::Release);
+                        self.owner.ended(Ended::Released);
                         Event::AskedToAbandon
                     }
                     // Without an owner nobody could ever release it.
-                    Some(Ask::Abandon) | None => Event::AskedToAbandon,
+                    None => Event::AskedToAbandon,
                 },
                 answer = extended(&mut self.extension) => {
                     self.extension = None;
@@ -213,7 +220,7 @@ impl Keeper {
             }
             Action::Report(loss) => {
                 self.valid_until.store(0, Ordering::Release);
-                self.owner.lost(Ended::Lost(loss));
+                self.owner.ended(Ended::Lost(loss));
             }
             // The release follows when the machine has ended; the others belong to the waiting.
             Action::Release | Action::Attempt { .. } | Action::Settle(_) => {}

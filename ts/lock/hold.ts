@@ -45,7 +45,10 @@ export class LossWatch {
   #listener: ((loss: LossDetail) => void) | undefined
 
   constructor(native: binding.NativeHold) {
-    this.end = watchEvents(native.id, (_name, detail) => {
+    this.end = watchEvents(native.id, (name, detail) => {
+      // Whatever it is, it is the last that is heard of this acquisition.
+      this.end()
+      if (name !== 'lost') return
       this.#loss = detail as LossDetail
       this.#listener?.(this.#loss)
     })

@@ -14,6 +14,9 @@ import { prepare } from './lib/toolchain.mjs'
 
 const SUITES = ['__test__/contract/', '__test__/topology/', '__test__/runtime/']
 
+/** No file takes a quarter of this; one that hangs shall not cost more. */
+const FILE_TIMEOUT_MS = 4 * 60_000
+
 const { values: options } = parseArgs({
   options: {
     server: { type: 'string', multiple: true },
@@ -63,7 +66,10 @@ async function testOn(version, files) {
   const exact = /v=([\w.-]+)/.exec((await output(program, ['--version'])) ?? '')?.[1]
   const title = `${version.name} (${exact})`
   log(`✔ ${title} from ${options.from}`)
-  const { passed, failed, skipped } = await runTestFiles(title, files, { FERROFLOW_REDIS_SERVER: program })
+  const { passed, failed, skipped } = await runTestFiles(title, files, {
+    env: { FERROFLOW_REDIS_SERVER: program },
+    timeoutMs: FILE_TIMEOUT_MS,
+  })
   return {
     ok: failed === 0 && passed > 0,
     text: `${title}: ${passed} passed, ${failed} failed, ${skipped} skipped`,

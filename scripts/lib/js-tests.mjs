@@ -26,15 +26,15 @@ export function findTestFiles(filters = []) {
 /**
  * @param {string} title
  * @param {string[]} files
- * @param {NodeJS.ProcessEnv} [env] added to the environment
+ * @param {{ env?: NodeJS.ProcessEnv, timeoutMs?: number }} [options] env: added to the environment; timeoutMs: for one file
  * @returns {Promise<{ passed: number, failed: number, skipped: number }>}
  */
-export async function runTestFiles(title, files, env = {}) {
+export async function runTestFiles(title, files, { env, timeoutMs = FILE_TIMEOUT_MS } = {}) {
   log(`▸ ${title}: ${files.length} files`)
   const begin = performance.now()
   const folder = mkdtempSync(join(tmpdir(), 'ferroflow-results-'))
   const results = join(folder, 'results.json')
-  const code = await runNode(title, files, { ...env, FERROFLOW_TEST_RESULTS: results })
+  const code = await runNode(title, files, timeoutMs, { ...env, FERROFLOW_TEST_RESULTS: results })
   const totals = readResults(results)
   rmSync(folder, { recursive: true, force: true })
   const seconds = ((performance.now() - begin) / 1000).toFixed(1)
@@ -53,13 +53,13 @@ export async function runTestFiles(title, files, env = {}) {
   return totals
 }
 
-function runNode(title, files, env) {
+function runNode(title, files, timeoutMs, env) {
   const args = [
     '--import',
     'tsx',
     '--test',
     `--test-concurrency=${CONCURRENCY}`,
-    `--test-timeout=${FILE_TIMEOUT_MS}`,
+    `--test-timeout=${timeoutMs}`,
     '--test-reporter=./scripts/lib/test-reporter.mjs',
     '--test-reporter-destination=stdout',
     ...files,

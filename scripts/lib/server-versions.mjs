@@ -122,10 +122,15 @@ function writeLauncher({ name, program }, folder, launcher) {
   renameSync(binary, called)
   const libraries = files.filter((path) => /\/lib(?:\/[^/]+-linux-[^/]+)?\/[^/]+\.so(?:\.\d|$)/.test(path))
   const folders = new Set(libraries.map((path) => dirname(path)))
-  writeFileSync(
-    launcher,
-    `#!/bin/sh\nexec '${loader}' --library-path '${[...folders].join(':')}' '${called}' "$@"\n`,
-  )
+  // Redis 6.0 of Debian loads cjson as a module of Lua.
+  const modules = join(dirname(libraries.find((path) => path.includes('/liblua5.1')) ?? root), 'lua/5.1')
+  const script = [
+    '#!/bin/sh',
+    ...(existsSync(modules) ? [`export LUA_CPATH='${modules}/?.so'`] : []),
+    `exec '${loader}' --library-path '${[...folders].join(':')}' '${called}' "$@"`,
+    '',
+  ]
+  writeFileSync(launcher, script.join('\n'))
   chmodSync(launcher, 0o755)
 }
 

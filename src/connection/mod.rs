@@ -19,6 +19,7 @@ pub mod dial;
 mod drive;
 pub mod handshake;
 pub mod pubsub;
+mod redial;
 pub mod reply;
 pub mod single;
 pub mod status;

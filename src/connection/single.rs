@@ -15,16 +15,12 @@ use super::dial;
 use super::drive;
 use super::handshake::Session;
 use super::pubsub::{Subscription, Subscriptions};
+use super::redial::Redial;
 use super::reply::Reply;
 use super::status::{Status, StatusBoard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::io_thread::{self, catch_panic};
 
-/// Redial delays are drawn from zero to this, doubled with every failure up to the cap.
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const MAX_DELAY: Duration = Duration::from_secs(5);
-/// A connection that lasted this long was a success: delays start again.
-const STABLE_AFTER: Duration = Duration::from_secs(1);
 /// How long closing waits for replies.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often deadlines are looked at while there is no connection.
@@ -226,7 +222,7 @@ impl Client {
     }
 
     async fn run(self: Arc<Self>) {
-        let mut failures = 0u32;
+        let mut redial = Redial::new(self.config.redial_delay());
         loop {
             let established = self.unless_closing(self.establish()).await;
             let reason = match established {
@@ -239,9 +235,7 @@ impl Client {
                         Ok(reason) | Err(reason) => reason,
                     };
                     deliver(self.batch().lost(&reason));
-                    if since.elapsed() >= STABLE_AFTER {
-                        failures = 0;
-                    }
+                    redial.lost(since);
                     reason
                 }
                 Some(Err(error)) => error,
@@ -250,9 +244,7 @@ impl Client {
                 break;
             }
             self.not_connected(reason);
-            let delay = full_jitter(failures);
-            failures = failures.saturating_add(1);
-            if self.unless_closing(sleep(delay)).await.is_none() {
+            if self.unless_closing(sleep(redial.delay())).await.is_none() {
                 break;
             }
         }
@@ -326,13 +318,6 @@ impl Client {
     }
 }
 
-/// A delay drawn evenly from zero to the doubled and capped base, so that the clients of a restarted server do not
-/// all come back at once.
-fn full_jitter(failures: u32) -> Duration {
-    let bound = FIRST_DELAY.saturating_mul(1 << failures.min(10)).min(MAX_DELAY);
-    bound.mul_f64(rand::random::<f64>())
-}
-
 /// One operation: its commands share a deadline.
 #[derive(Clone, Copy)]
 pub struct Call<'client> {
@@ -376,22 +361,4 @@ impl Call<'_> {
 
 async fn received(receiver: oneshot::Receiver<Result<Reply>>) -> Result<Reply> {
     receiver.await.unwrap_or_else(|_| Err(closed_error()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_grow_to_the_cap_and_are_spread() {
-        for failures in 0..40 {
-            let bound = FIRST_DELAY.saturating_mul(1 << failures.min(10)).min(MAX_DELAY);
-            let delays: Vec<_> = (0..50).map(|_| full_jitter(failures)).collect();
-            assert!(delays.iter().all(|delay| *delay <= bound));
-            assert!(
-                delays.iter().any(|delay| *delay < bound / 2)
-                    && delays.iter().any(|delay| *delay > bound / 2)
-            );
-        }
-    }
 }

@@ -6,46 +6,40 @@ import { Program } from '../helpers/program'
 import { RedisServer } from '../helpers/redis-server'
 import { until } from '../helpers/wait'
 
-const DISCONNECTS = 100
+const CONNECTIONS = 10
+const ROUNDS = 10
 
-/** Calls all the time, and listens to no event of anything. */
+/** Calls all the time on every connection, and listens to no event of any. */
 const PROGRAM = `
   const { connect } = require('./index.js')
-  const connection = connect(process.env.TARGET, { redialDelay: 5 })
   const codes = {}
   let ended = false
-  async function call() {
+  async function call(connection) {
     while (!ended) {
       const code = await connection.command('INCR', 'n').then(() => 'done', (error) => error.code)
       codes[code] = (codes[code] ?? 0) + 1
-      if (code === 'done' && codes.done === 1) console.log('calling')
       await new Promise((resolve) => setTimeout(resolve, 1))
     }
-  }
-  process.stdin.resume()
-  process.once('SIGTERM', async () => {
-    ended = true
-    await calling
     await connection.command('PING')
     await connection.close()
-    process.stdin.pause()
-    console.log('codes ' + JSON.stringify(codes))
-  })
-  const calling = call()
+  }
+  const connections = Array.from({ length: ${CONNECTIONS} }, (_, n) =>
+    connect(process.env.TARGET, { redialDelay: 5, connectionName: 'c' + n }))
+  process.once('SIGTERM', () => (ended = true))
+  Promise.all(connections.map(call)).then(() => console.log('codes ' + JSON.stringify(codes)))
 `
 
-it(`a process without a listener survives ${DISCONNECTS} disconnects`, async () => {
+it(`a process without a listener survives ${CONNECTIONS * ROUNDS} disconnects`, async () => {
   await using server = await RedisServer.start()
   await using proxy = await CountingProxy.start(server)
   await using program = new Program(['--unhandled-rejections=strict', '--eval', PROGRAM], {
     env: { TARGET: proxy.url },
   })
-  await program.printed(/^calling$/m)
-  for (let n = 0; n < DISCONNECTS; n += 1) {
-    const { connections } = proxy.traffic
-    proxy.cut(n % 2 === 0 ? 'end' : 'reset')
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const everyone = (round + 1) * CONNECTIONS
     // oxlint-disable-next-line no-await-in-loop -- one after the other
-    await until(`it is back, ${n}`, () => proxy.traffic.connections > connections, 20_000)
+    await until(`all are there in round ${round}`, () => proxy.traffic.connections === everyone, 20_000)
+    proxy.cut(round % 2 === 0 ? 'end' : 'reset')
   }
   program.kill('SIGTERM')
   const { code, signal } = await program.ended(20_000)

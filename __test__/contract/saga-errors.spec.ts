@@ -15,7 +15,7 @@ import {
 } from '../../index.js'
 import { CountingProxy } from '../helpers/counting-proxy'
 import { ProxiedStores, isWrite } from '../helpers/proxied-stores'
-import { RedisServer } from '../helpers/redis-server'
+import { RedisServer, serverVersion } from '../helpers/redis-server'
 import type { RespClient } from '../helpers/resp-client'
 import { type Counter, counter } from '../helpers/saga-states'
 import { until } from '../helpers/wait'
@@ -101,6 +101,8 @@ async function assertDisabled(
   await assert.rejects(mortal.insert('S', 'new', counter('new')), message)
   await connection.close()
 }
+
+const old = serverVersion()[0] < 7
 
 describe('saga errors', () => {
   let server: RedisServer
@@ -324,16 +326,23 @@ describe('saga errors', () => {
     })
 
     it('when the replica has lost its master', async () => {
-      await assertDisabled(loseMaster, /MASTERDOWN/, Object.keys(methods))
+      // Before Redis 7, PING is answered even then.
+      const names = Object.keys(methods).filter((name) => !old || name !== 'initialize')
+      await assertDisabled(loseMaster, /MASTERDOWN/, names)
     })
 
     it('when its memory is full', () =>
       assertDisabled((admin) => admin.command('CONFIG', 'SET', 'maxmemory', '1'), /OOM/, ['update', 'save']))
 
-    it('when too few replicas are there', () =>
-      assertDisabled((admin) => admin.command('CONFIG', 'SET', 'min-replicas-to-write', '1'), /NOREPLICAS/, [
-        'update',
-        'save',
-      ]))
+    it(
+      'when too few replicas are there',
+      { skip: old && 'before Redis 7, scripts do not look for replicas' },
+      () =>
+        assertDisabled(
+          (admin) => admin.command('CONFIG', 'SET', 'min-replicas-to-write', '1'),
+          /NOREPLICAS/,
+          ['update', 'save'],
+        ),
+    )
   })
 })

@@ -11,6 +11,9 @@ import { CountingProxy, type RequestFilter } from './counting-proxy'
 import type { RedisServer } from './redis-server'
 import { type Counter, counter } from './saga-states'
 
+/** Milliseconds; far below the deadline of a call, however often its connection is lost. */
+export const REDIAL_DELAY = 50
+
 export class ProxiedStores {
   readonly proxy: CountingProxy
   readonly connection: Connection
@@ -20,7 +23,8 @@ export class ProxiedStores {
 
   private constructor(proxy: CountingProxy, options: ConnectionOptions) {
     this.proxy = proxy
-    this.connection = connect(proxy.url, options)
+    // Tests cut connections in a row, and have few clients.
+    this.connection = connect(proxy.url, { redialDelay: REDIAL_DELAY, ...options })
     this.workflow = new RedisWorkflowStateService(this.connection)
     this.lock = new RedisLockManager(this.connection, { maxRetries: 0 })
     this.saga = new RedisSagaStore<Counter>({ redis: this.connection })

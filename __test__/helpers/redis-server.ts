@@ -3,7 +3,7 @@
  *
  * Tests never use a server that somebody else started, so that no test can delete or depend on foreign data.
  */
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
@@ -146,9 +146,8 @@ export class RedisServer {
     const config = join(this.#folder, 'redis.conf')
     writeFileSync(config, this.#config(), { mode: 0o600 })
     const log = openSync(join(this.#folder, 'redis.log'), 'a')
-    const program = process.env['FERROFLOW_REDIS_SERVER'] || 'redis-server'
     const mode = this.#options.sentinel === undefined ? [] : ['--sentinel']
-    const child = spawn(program, [config, ...mode, ...args], {
+    const child = spawn(serverProgram(), [config, ...mode, ...args], {
       cwd: this.#folder,
       stdio: ['ignore', log, log],
     })
@@ -175,7 +174,7 @@ export class RedisServer {
       `loglevel ${logLevel}`,
       ...(this.socketPath === undefined ? [] : [`unixsocket "${this.socketPath}"`]),
       ...(password === undefined ? [] : [`requirepass "${password}"`]),
-      ...users.map((user) => `user ${user}`),
+      ...users.map((user) => `user ${knowsChannelRules() ? user : withoutChannelRules(user)}`),
       '',
     ].join('\n')
   }
@@ -241,6 +240,29 @@ export class RedisServer {
       server.#discard()
     }
   }
+}
+
+/** What tests run on; FERROFLOW_REDIS_SERVER names another than the installed one. */
+function serverProgram(): string {
+  return process.env['FERROFLOW_REDIS_SERVER'] || 'redis-server'
+}
+
+/** `[major, minor]` of the server that tests run on; those of Valkey are later than those of Redis. */
+export function serverVersion(): readonly [major: number, minor: number] {
+  const text = execFileSync(serverProgram(), ['--version'], { encoding: 'utf8' })
+  const [, major, minor] = /v=(\d+)\.(\d+)/.exec(text) ?? []
+  return [Number(major), Number(minor)]
+}
+
+/** Redis 6.0 lets everybody use every channel, and knows no rule about it. */
+function knowsChannelRules(): boolean {
+  const [major, minor] = serverVersion()
+  return major > 6 || (major === 6 && minor >= 2)
+}
+
+function withoutChannelRules(user: string): string {
+  const rules = user.split(' ').filter((rule) => !rule.startsWith('&'))
+  return rules.filter((rule) => !/^(?:all|reset)channels$/.test(rule)).join(' ')
 }
 
 /** A port that nobody listens on at this moment. */

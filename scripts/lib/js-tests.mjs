@@ -26,14 +26,15 @@ export function findTestFiles(filters = []) {
 /**
  * @param {string} title
  * @param {string[]} files
+ * @param {{ env?: NodeJS.ProcessEnv, timeoutMs?: number }} [options] env: added to the environment; timeoutMs: for one file
  * @returns {Promise<{ passed: number, failed: number, skipped: number }>}
  */
-export async function runTestFiles(title, files) {
+export async function runTestFiles(title, files, { env, timeoutMs = FILE_TIMEOUT_MS } = {}) {
   log(`▸ ${title}: ${files.length} files`)
   const begin = performance.now()
   const folder = mkdtempSync(join(tmpdir(), 'ferroflow-results-'))
   const results = join(folder, 'results.json')
-  const code = await runNode(title, files, results)
+  const code = await runNode(title, files, timeoutMs, { ...env, FERROFLOW_TEST_RESULTS: results })
   const totals = readResults(results)
   rmSync(folder, { recursive: true, force: true })
   const seconds = ((performance.now() - begin) / 1000).toFixed(1)
@@ -52,13 +53,13 @@ export async function runTestFiles(title, files) {
   return totals
 }
 
-function runNode(title, files, results) {
+function runNode(title, files, timeoutMs, env) {
   const args = [
     '--import',
     'tsx',
     '--test',
     `--test-concurrency=${CONCURRENCY}`,
-    `--test-timeout=${FILE_TIMEOUT_MS}`,
+    `--test-timeout=${timeoutMs}`,
     '--test-reporter=./scripts/lib/test-reporter.mjs',
     '--test-reporter-destination=stdout',
     ...files,
@@ -66,7 +67,7 @@ function runNode(title, files, results) {
   return new Promise((done) => {
     const child = spawn(process.execPath, args, {
       cwd: repository,
-      env: { ...process.env, FERROFLOW_TEST_RESULTS: results },
+      env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     let lastOutput = performance.now()

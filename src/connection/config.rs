@@ -203,6 +203,8 @@ pub struct Config {
     pub call_timeout: u64,
     /// TCP keepalive interval, milliseconds; 0 for none.
     pub keep_alive: u64,
+    /// The first redial after a loss follows within this, milliseconds.
+    pub redial_delay: u64,
     /// Commands that may wait while there is no connection.
     pub max_queued_commands: usize,
     /// Bytes of commands that may wait while there is no connection.
@@ -249,6 +251,10 @@ impl Config {
         if self.connect_timeout == 0 || self.call_timeout == 0 {
             return refuse("timeouts must be at least 1 millisecond");
         }
+        // Without any delay, a server that ends every connection would be redialled in a loop.
+        if self.redial_delay == 0 {
+            return refuse("redialDelay must be at least 1 millisecond");
+        }
         key::check_prefix("keyPrefix", &self.key_prefix)
             .map_err(|error| Error::new(ErrorKind::Config, error.message().to_owned()))
     }
@@ -261,6 +267,11 @@ impl Config {
     /// Time for one call to settle.
     pub fn call_timeout(&self) -> Duration {
         Duration::from_millis(self.call_timeout)
+    }
+
+    /// The bound of the first delay after a loss.
+    pub fn redial_delay(&self) -> Duration {
+        Duration::from_millis(self.redial_delay)
     }
 
     /// Bounds of the queue while down.
@@ -276,7 +287,7 @@ pub(crate) mod tests {
     pub(crate) fn json(endpoint: &str, extra: &str) -> String {
         format!(
             r#"{{"endpoint":{endpoint},"db":0,"keyPrefix":"","family":0,"protocol":3,"connectTimeout":5000,
-            "callTimeout":5000,"keepAlive":30000,"maxQueuedCommands":10000,"maxQueuedBytes":67108864{extra}}}"#
+            "callTimeout":5000,"keepAlive":30000,"redialDelay":1200,"maxQueuedCommands":10000,"maxQueuedBytes":67108864{extra}}}"#
         )
     }
 
@@ -318,6 +329,7 @@ pub(crate) mod tests {
             json(TCP, "").replace("\"family\":0", "\"family\":5"),
             json(TCP, "").replace("\"protocol\":3", "\"protocol\":4"),
             json(TCP, "").replace("\"callTimeout\":5000", "\"callTimeout\":0"),
+            json(TCP, "").replace("\"redialDelay\":1200", "\"redialDelay\":0"),
             json(TCP, "").replace("\"keyPrefix\":\"\"", "\"keyPrefix\":\"a\\nb\""),
         ] {
             assert_eq!(Config::from_json(&bad).unwrap_err().kind(), ErrorKind::Config, "{bad}");

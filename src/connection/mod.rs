@@ -28,6 +28,7 @@ pub mod node;
 mod overseer;
 pub mod pubsub;
 mod race;
+mod redial;
 pub mod reply;
 pub mod request;
 mod sentinel;

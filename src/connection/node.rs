@@ -17,19 +17,13 @@ use super::drive;
 use super::handshake::Session;
 use super::overseer::Overseer;
 use super::pubsub::Subscriptions;
+use super::redial::Redial;
 use super::reply::Reply;
 use super::request::{Request, Settled, Sink};
 use super::status::{Status, StatusBoard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::io_thread::{self, catch_panic};
 
-/// Redial delays are drawn from zero to this, doubled with every failure up to the cap.
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const MAX_DELAY: Duration = Duration::from_secs(5);
-/// The cap where somebody else says where the server is: the next attempt may well go to another.
-const MAX_DELAY_IF_LOCATED: Duration = Duration::from_secs(1);
-/// A connection that lasted this long was a success: delays start again.
-const STABLE_AFTER: Duration = Duration::from_secs(1);
 /// How long closing waits for replies.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often deadlines are looked at while there is no connection.
@@ -223,7 +217,7 @@ impl Node {
     }
 
     async fn run(self: Arc<Self>) {
-        let mut failures = 0u32;
+        let mut redial = Redial::new(self.config.redial_delay(), self.overseer.is_some());
         loop {
             let established = self.unless_closing(self.establish()).await;
             let reason = match established {
@@ -236,9 +230,7 @@ impl Node {
                         Ok(reason) | Err(reason) => reason,
                     };
                     deliver(self.batch().lost(&reason));
-                    if since.elapsed() >= STABLE_AFTER {
-                        failures = 0;
-                    }
+                    redial.lost(since);
                     reason
                 }
                 Some(Err(error)) => error,
@@ -247,12 +239,9 @@ impl Node {
                 break;
             }
             self.not_connected(reason);
-            let cap = if self.overseer.is_some() { MAX_DELAY_IF_LOCATED } else { MAX_DELAY };
-            let delay = full_jitter(failures, cap);
-            failures = failures.saturating_add(1);
             let pause = async {
                 tokio::select! {
-                    () = sleep(delay) => {}
+                    () = sleep(redial.delay()) => {}
                     () = self.redial.notified() => {}
                 }
             };
@@ -354,31 +343,6 @@ impl Node {
             let settled = self.batch().expire(now);
             deliver(settled);
             sleep_until(now + EXPIRE_EVERY).await;
-        }
-    }
-}
-
-/// A delay drawn evenly from zero to the doubled and capped base, so that the clients of a restarted server do not
-/// all come back at once.
-pub(super) fn full_jitter(failures: u32, cap: Duration) -> Duration {
-    let bound = FIRST_DELAY.saturating_mul(1 << failures.min(10)).min(cap);
-    bound.mul_f64(rand::random::<f64>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_grow_to_the_cap_and_are_spread() {
-        for failures in 0..40 {
-            let bound = FIRST_DELAY.saturating_mul(1 << failures.min(10)).min(MAX_DELAY);
-            let delays: Vec<_> = (0..50).map(|_| full_jitter(failures, MAX_DELAY)).collect();
-            assert!(delays.iter().all(|delay| *delay <= bound));
-            assert!(
-                delays.iter().any(|delay| *delay < bound / 2)
-                    && delays.iter().any(|delay| *delay > bound / 2)
-            );
         }
     }
 }

@@ -101,7 +101,10 @@ fn list(items: impl IntoIterator<Item = Value>) -> Result<Reply> {
 }
 
 fn from_server_error(error: &redis::ServerError) -> Error {
-    let code = error.code();
+    let (code, details) = match error.details() {
+        Some(details) if error.code() == "ERR" => inside_script(details).unwrap_or(("ERR", Some(details))),
+        details => (error.code(), details),
+    };
     if code == "CROSSSLOT" {
         return Error::new(
             ErrorKind::Unsupported,
@@ -118,9 +121,20 @@ fn from_server_error(error: &redis::ServerError) -> Error {
         | "NOREPLICAS" => ErrorKind::ServerNotReady,
         _ => ErrorKind::Server,
     };
-    match error.details() {
+    match details {
         Some(details) => Error::new(kind, format!("{code} {details}")),
         None => Error::new(kind, code.to_owned()),
+    }
+}
+
+/// Before Redis 7, an error of a command inside a script is the end of a text about the script:
+/// `Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write …`.
+fn inside_script(text: &str) -> Option<(&str, Option<&str>)> {
+    let (_, error) = text.strip_prefix("Error running script (")?.split_once(" @user_script: ")?;
+    let (_, error) = error.split_once(": -")?;
+    match error.split_once(' ') {
+        Some((code, details)) => Some((code, Some(details))),
+        None => Some((error, None)),
     }
 }
 
@@ -148,6 +162,13 @@ mod tests {
         assert_eq!(kind(b"-NOPERM no\r\n"), ErrorKind::NoPermission);
         assert_eq!(kind(b"-OOM no\r\n"), ErrorKind::ServerNotReady);
         assert_eq!(kind(b"-CROSSSLOT Keys in request\r\n"), ErrorKind::Unsupported);
+        let of_script: &[u8] =
+            b"-ERR Error running script (call to f_0): @user_script:35: @user_script: 35: -READONLY No\r\n";
+        let error = from_value(redis::parse_redis_value(of_script).unwrap()).unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::ServerNotReady, "READONLY No"));
+        let of_lua: &[u8] =
+            b"-ERR Error running script (call to f_0): @user_script:1: user_script:1: : -OOM\r\n";
+        assert_eq!(kind(of_lua), ErrorKind::Server);
         assert_eq!(kind(b"-ERR WRONGTYPE in the text does not count\r\n"), ErrorKind::Server);
     }
 }

@@ -1,0 +1,21 @@
+/** A process with so many connections to one server. Prints `ready` when all are there, and again after each loss. */
+import { type ConnectionOptions, connect } from '../../index.js'
+
+const [target = '', countText, name, options = '{}'] = process.argv.slice(2)
+const count = Number(countText)
+let ready = 0
+
+// Equal connections would be one.
+const connections = Array.from({ length: count }, (_, number) =>
+  connect(target, { ...(JSON.parse(options) as ConnectionOptions), connectionName: `${name}-${number}` }),
+)
+for (const connection of connections)
+  connection.on('status', (status) => {
+    if (status === 'reconnecting') ready -= 1
+    if (status !== 'ready') return
+    ready += 1
+    if (ready === count) console.log('ready')
+  })
+
+/** Keeps the process alive, and the connections: one that nobody knows any more is closed. */
+setInterval(() => connections.length, 60_000)

@@ -19,6 +19,12 @@ use crate::key::LockKeys;
 use crate::script::{OnLostReply, Script};
 use crate::time::{Millis, unix_micros};
 
+mod bulk;
+mod together;
+
+use bulk::{ALONE, OneAttempt, OneRelease, attempt_all, release_all};
+use together::Together;
+
 static ACQUIRE: Script = Script::new(include_str!("lua/acquire_lock.lua"));
 static RELEASE: Script = Script::new(include_str!("lua/release_lock.lua"));
 static WITHDRAW: Script = Script::new(include_str!("lua/withdraw_claim.lua"));
@@ -30,12 +36,14 @@ static FORCE_RELEASE: Script = Script::new(include_str!("lua/force_release.lua")
 pub struct RedisLocks {
     client: Arc<Client>,
     keys: LockKeys,
+    attempts: Arc<Together<OneAttempt, Reply>>,
+    releases: Arc<Together<OneRelease, Reply>>,
 }
 
 impl RedisLocks {
     /// Locks with these keys.
     pub fn new(client: Arc<Client>, keys: LockKeys) -> Self {
-        Self { client, keys }
+        Self { client, keys, attempts: Arc::default(), releases: Arc::default() }
     }
 
     /// Takes a lock and waits for replicas. A grant of which too few know, or of which nobody can say who knows, is not
@@ -147,8 +155,28 @@ impl LockStore for RedisLocks {
         let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
         let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
         let keys = if claim.fair { &keys[..] } else { &keys[..3] };
+        let call = self.client.call();
+        let mut claim = claim.clone();
+        if !claim.fair && claim.replicas.is_none() && !self.client.is_cluster() {
+            let one = OneAttempt {
+                lock: lock.clone(),
+                counter: counter.clone(),
+                tombstone: tombstone.clone(),
+                claim: claim.clone(),
+            };
+            let client = Arc::clone(&self.client);
+            match self.attempts.ask(one, move |all| attempt_all(Arc::clone(&client), all)).await {
+                // To be made alone.
+                Ok(Reply::Nil) => {}
+                Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                    claim.repetition += 1;
+                }
+                reply => return reply.and_then(attempt).map_err(|error| error.about(&lock)),
+            }
+        }
+        let claim = &claim;
         let outcome = match claim.replicas {
-            None => attempt_until_answered(self.client.call(), claim, keys).await.and_then(attempt),
+            None => attempt_until_answered(call, claim, keys).await.and_then(attempt),
             Some(replicas) => self.acquire_replicated(claim, replicas, keys).await,
         };
         outcome.map_err(|error| error.about(&lock))
@@ -157,7 +185,17 @@ impl LockStore for RedisLocks {
     async fn release(&self, key: &str, token: &str) -> Result<Ownership> {
         let lock = self.keys.lock(key)?;
         let call = self.client.call();
-        let unknown = match run_release(call, &lock, token, OnLostReply::Report).await {
+        let mut first = Ok(Reply::Int(ALONE));
+        if !self.client.is_cluster() {
+            let one = OneRelease { lock: lock.clone(), token: token.to_owned() };
+            let client = Arc::clone(&self.client);
+            first = self.releases.ask(one, move |all| release_all(Arc::clone(&client), all)).await;
+        }
+        let first = match first {
+            Ok(Reply::Int(ALONE)) => run_release(call, &lock, token, OnLostReply::Report).await,
+            reply => reply.and_then(ownership),
+        };
+        let unknown = match first {
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => error,
             outcome => return outcome.map_err(|error| error.about(&lock)),
         };

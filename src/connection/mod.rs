@@ -5,6 +5,7 @@
 //! - [`command`], [`reply`]: what goes out and what comes back
 //! - [`batch`]: the pipeline of one tick, queue bounds, deadlines, what is repeated and what is not
 //! - [`dial`], [`tls`], [`handshake`]: from an endpoint to a session
+//! - [`limits`]: what a server may send
 //! - [`single`], [`drive`]: one server, redialled for ever
 //! - [`pubsub`]: who listens to which channel
 //! - [`status`]: the state that users see
@@ -18,6 +19,7 @@ pub mod config;
 pub mod dial;
 mod drive;
 pub mod handshake;
+mod limits;
 pub mod pubsub;
 pub mod reply;
 pub mod single;

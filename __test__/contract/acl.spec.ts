@@ -6,6 +6,7 @@ import { resolve } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import {
   type Connection,
+  type LockContext,
   RedisExecutionCache,
   RedisLockManager,
   RedisSagaStore,
@@ -136,6 +137,45 @@ describe('access rights as documented, with the default names', () => {
     it(`${name}, its own user`, () => use(target(name)))
     if (name !== 'task-store') it(`${name}, the user of everything`, () => use(target('ferroflow')))
   }
+
+  /** The rules that a managed service may leave a user with. */
+  const MANAGED = 'on >secret ~* &* -@all +@read +@write +@scripting +subscribe -@admin -@dangerous'
+
+  for (const name of ['lock', 'ferroflow', 'managed'])
+    it(`${name}: locks that are awaited in order, renewed, listed, inspected and taken away`, async () => {
+      if (name === 'managed') await admin.command('ACL', 'SETUSER', name, ...MANAGED.split(' '))
+      const locks = new RedisLockManager(target(name), { fair: true, retryDelay: 100, defaultTTL: 400 })
+      const key = `job of ${name}`
+      const order: string[] = []
+      const waiters = (number: number) => (): Promise<boolean> =>
+        locks.inspect(key).then((found) => found.waiters >= number)
+      let held: LockContext | undefined
+      let done: (() => void) | undefined
+      const first = locks.withLock(key, (context) => {
+        held = context
+        return new Promise<void>((resolved) => (done = resolved))
+      })
+      await until('it is held', () => held !== undefined)
+      const began = performance.now()
+      const second = locks.withLock(key, () => void order.push('second'))
+      await until('the second waits', waiters(1))
+      const third = locks.withLock(key, () => void order.push('third'))
+      await until('the third waits', waiters(2))
+      await until('it is listed', async () => (await locks.list()).locks.some((listed) => listed.key === key))
+      await until('its first TTL is over', () => performance.now() - began > 600)
+      assert.equal(held?.held, true)
+      done?.()
+      await Promise.all([first, second, third])
+      assert.deepEqual(order, ['second', 'third'])
+      const token = await locks.acquire(key, 30_000)
+      assert.equal(await locks.extend(key, token as string, 20_000), true)
+      assert.equal(await locks.isLocked(key), true)
+      assert.equal(await locks.forceRelease(key), true)
+      assert.equal(await locks.release(key, token as string), false)
+      await locks.withLocks([key, `${key} 2`], ({ keys }) => assert.equal(keys.length, 2))
+      assert.ok(Array.isArray((await locks.health()).warnings))
+      await locks.close()
+    })
 })
 
 describe('a missing right', () => {

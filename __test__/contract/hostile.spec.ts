@@ -43,6 +43,13 @@ class Hostile {
   }
 }
 
+async function failure(connection: Connection, ...words: [string, ...string[]]): Promise<FerroflowError> {
+  return connection.command(...words).then(
+    (reply) => assert.fail(`it was answered: ${JSON.stringify(reply)?.slice(0, 100)}`),
+    (error: FerroflowError) => error,
+  )
+}
+
 describe('a hostile server', () => {
   const hostile = new Hostile()
   let url: string
@@ -50,13 +57,6 @@ describe('a hostile server', () => {
     url = await hostile.start()
   })
   after(() => hostile.stop())
-
-  async function failure(connection: Connection, ...words: [string, ...string[]]): Promise<FerroflowError> {
-    return connection.command(...words).then(
-      (reply) => assert.fail(`it was answered: ${JSON.stringify(reply)?.slice(0, 100)}`),
-      (error: FerroflowError) => error,
-    )
-  }
 
   /** What is written is uncertain then, and a read is tried again until its time is over. */
   async function assertDropped(answer: (socket: Socket) => void, why: RegExp): Promise<void> {

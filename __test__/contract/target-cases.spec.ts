@@ -94,8 +94,8 @@ function refusal(run: () => unknown): Error {
   return assert.fail('nothing was thrown')
 }
 
-const title = (given: TargetCase): string =>
-  given.args.map((arg) => inspect(arg, { breakLength: 200 })).join(', ')
+const title = ({ args }: TargetCase): string =>
+  args.map((arg) => inspect(arg, { breakLength: 200 })).join(', ')
 
 describe('a target', () => {
   it('is looked at in 200 forms, and each of them once', () => {

@@ -9,6 +9,18 @@ import { until } from '../helpers/wait'
 
 const DEADLINE = 1000
 
+/** The answer to a PING, or what was thrown within the deadline. */
+async function ping(target: Target, tls?: TlsOptions | boolean): Promise<string | FerroflowError> {
+  const began = performance.now()
+  const connection = connect(target, { commandTimeout: DEADLINE, ...(tls === undefined ? {} : { tls }) })
+  try {
+    return (await connection.command('PING').catch((error: unknown) => error)) as string | FerroflowError
+  } finally {
+    await connection.close()
+    assert.ok(performance.now() - began < DEADLINE + 1250, `${performance.now() - began} ms`)
+  }
+}
+
 describe('TLS', () => {
   let certificates: Certificates
   let strangers: Certificates
@@ -35,18 +47,6 @@ describe('TLS', () => {
     certificates.remove()
     strangers.remove()
   })
-
-  /** The answer to a PING, or what was thrown within the deadline. */
-  async function ping(target: Target, tls?: TlsOptions | boolean): Promise<string | FerroflowError> {
-    const began = performance.now()
-    const connection = connect(target, { commandTimeout: DEADLINE, ...(tls === undefined ? {} : { tls }) })
-    try {
-      return (await connection.command('PING').catch((error: unknown) => error)) as string | FerroflowError
-    } finally {
-      await connection.close()
-      assert.ok(performance.now() - began < DEADLINE + 1250, `${performance.now() - began} ms`)
-    }
-  }
 
   type Port = keyof typeof ports
   const at = (port: Port, host = 'localhost'): Target => ({ host, port: ports[port] })
@@ -188,9 +188,9 @@ describe('TLS', () => {
     const connection = connect({ host: 'localhost', port }, { tls: { ca: rotating.ca } })
     try {
       assert.equal(await connection.command('PING'), 'PONG')
-      const before = rotating.fingerprint('server')
+      const first = rotating.fingerprint('server')
       rotating.issue('server', { subject: 'DNS:localhost,IP:127.0.0.1' })
-      assert.notEqual(rotating.fingerprint('server'), before)
+      assert.notEqual(rotating.fingerprint('server'), first)
       await own.restart()
       await until('it is back', async () => (await connection.command('PING').catch(() => '')) === 'PONG')
       // One of another authority is not taken for it.

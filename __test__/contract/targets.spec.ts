@@ -141,7 +141,7 @@ describe('targets', () => {
             const { status } = client
             await assertReaches(client, { db: 5, prefix: 'k:' })
             assert.equal(client.status, status)
-            if (!lazyConnect) assert.match(String(await client.get('saga-bus:saga:S:c')), /"correlationId"/)
+            if (!lazyConnect) assert.match(String(await client.get('saga-bus:saga:S:c')), /"metadata"/)
             client.disconnect()
           })
 
@@ -174,7 +174,7 @@ describe('targets', () => {
       await client.connect()
       await assertReaches(client, { db: 6 })
       assert.equal(client.isOpen, true)
-      assert.match(String(await client.get('saga-bus:saga:S:c')), /"correlationId"/)
+      assert.match(String(await client.get('saga-bus:saga:S:c')), /"metadata"/)
       await client.close()
     })
 

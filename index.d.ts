@@ -2,7 +2,11 @@
 
 import { EventEmitter } from 'node:events'
 
-/** TLS, in the terms of Node's `tls.connect` (as in ioredis' option `tls`). */
+/**
+ * TLS 1.2 or 1.3, in the terms of Node's `tls.connect` (as in ioredis' option `tls`). The core verifies certificates
+ * and runs no JavaScript meanwhile: `pfx`, `secureContext`, `crl`, `pskCallback` and `checkServerIdentity` are refused
+ * (`CONFIG`), other options have no effect.
+ */
 export interface TlsOptions {
   /** Certificates to trust, PEM. Default: those of the system. */
   ca?: string | Buffer | (string | Buffer)[]
@@ -10,6 +14,8 @@ export interface TlsOptions {
   cert?: string | Buffer | (string | Buffer)[]
   /** Client key, PEM. */
   key?: string | Buffer
+  /** Of the key, if it is encrypted. */
+  passphrase?: string
   /** Name to verify and to send as SNI. Default: the host. */
   servername?: string
   /** Whether a certificate that cannot be verified ends the connection. Default: true. */

@@ -3,6 +3,9 @@ import type { LooseOptions } from './target.js'
 
 const HOST = /^(?:\[[\da-f:.]+\]|[a-z\d](?:[a-z\d._-]*[a-z\d])?)$/i
 
+/** Credentials in front of a host and a port, without a scheme and without a path. */
+const CREDENTIALS = /^[^\s/?#]*@[^\s/?#@]+(?:\?|$)/
+
 /**
  * Connection options of a string, with ioredis' rules: the path of a URL is the database, its query holds further
  * options, a string that starts with `/` is a Unix domain socket. `undefined` if it is none of the forms that
@@ -32,8 +35,11 @@ function parseUrl(target: string): LooseOptions {
   const { hostname, port, pathname, username, password, searchParams } = url
   const options = fromQuery(searchParams)
   if (/^rediss:/i.test(target)) options['tls'] ??= true
-  if (username !== '') options['username'] = decode(username)
-  if (password !== '') options['password'] = decode(password)
+  // Together, as in ioredis: beside a password, a user in the query would log in as somebody else.
+  if (username !== '' || password !== '') {
+    options['username'] = decode(username)
+    options['password'] = decode(password)
+  }
   if (hostname !== '') options['host'] = hostname.replace(/^\[|\]$/g, '')
   if (port !== '') options['port'] = port
   if (pathname.length > 1) options['db'] = pathname.slice(1)
@@ -47,6 +53,7 @@ function parsePath(target: string): LooseOptions | undefined {
 }
 
 function parseHost(target: string): LooseOptions | undefined {
+  if (CREDENTIALS.test(target)) return parseUrl(`redis://${target}`)
   const [address = '', query = ''] = target.split('?', 2)
   const match = /^(.*?)(?::(\d+))?$/.exec(address)
   const [, host = '', port] = match ?? []
@@ -62,7 +69,7 @@ function parseHost(target: string): LooseOptions | undefined {
 /** Without a prototype, so that `?__proto__=…` is an option like any other unknown one. */
 function fromQuery(query: URLSearchParams): LooseOptions {
   const options = Object.create(null) as LooseOptions
-  for (const [name, value] of query) options[name] ??= value
+  for (const [name, value] of query) options[name] = value
   return options
 }
 

@@ -1,3 +1,4 @@
+import { createPrivateKey } from 'node:crypto'
 import { types } from 'node:util'
 
 import { ConfigError } from './errors.js'
@@ -36,7 +37,8 @@ function fromString(target: string, options: LooseOptions): NativeConfig {
     )
   }
   // A URL can only say that there is TLS; options say how.
-  if (parsed['tls'] === true && typeof options['tls'] === 'object') delete parsed['tls']
+  if ((parsed['tls'] === true || parsed['tls'] === 'true') && typeof options['tls'] === 'object')
+    delete parsed['tls']
   return fromOptions(fill(parsed, options))
 }
 
@@ -117,8 +119,7 @@ function fromNodeRedis(options: LooseOptions): LooseOptions {
     return refuse('The credentialsProvider of a node-redis client cannot be read; give connection options')
   }
   const socket = (options['socket'] ?? {}) as LooseOptions
-  const { ca, cert, key, servername, rejectUnauthorized } = socket
-  const tlsOptions = socket['tls'] === true ? { ca, cert, key, servername, rejectUnauthorized } : undefined
+  const tlsOptions = socket['tls'] === true ? socket : undefined
   return {
     host: socket['host'] ?? 'localhost',
     port: socket['port'],
@@ -135,12 +136,18 @@ function fromNodeRedis(options: LooseOptions): LooseOptions {
 
 function fromOptions(given: LooseOptions): NativeConfig {
   const options = isGiven(given['cluster']) ? withNodeOptions(given) : given
+  const secured = tls(options['tls'], 'tls')
+  const place = endpoint(options)
+  // Not silently in clear text.
+  if (secured !== undefined && 'unix' in place) {
+    return refuse('TLS cannot be used on a Unix domain socket: leave out tls, or path')
+  }
   return {
-    endpoint: endpoint(options),
+    endpoint: place,
     username: text(options, 'username'),
     password: text(options, 'password'),
     db: integer(options, 'db', { fallback: 0, min: 0, max: 2 ** 31 - 1 }),
-    tls: tls(options['tls'], 'tls'),
+    tls: secured,
     keyPrefix: text(options, 'keyPrefix') ?? '',
     family: integer(options, 'family', { fallback: 0, min: 0, max: 6 }),
     connectionName: text(options, 'connectionName'),
@@ -281,25 +288,52 @@ function integer(
   return number
 }
 
-function tls(value: unknown, name: string): NativeConfig['tls'] {
+/** What the core cannot do; to leave one of these out silently could trust more than the caller does. */
+const UNSUPPORTED_TLS: Record<string, string> = {
+  pfx: 'give ca, cert and key as PEM',
+  secureContext: 'give ca, cert and key as PEM',
+  checkServerIdentity: 'the name is verified always, and servername says which one',
+  pskCallback: 'give ca, cert and key as PEM',
+  crl: 'give a ca that has signed no revoked certificate',
+}
+
+function tls(value: unknown, of: string): NativeConfig['tls'] {
   if (value === undefined || value === null || value === false) return undefined
-  if (value !== true && typeof value !== 'object') {
-    return refuse(`The connection option ${name} must be an object or true`)
+  // As a URL says it: `?tls=true`.
+  const plain = value === true || value === 'true'
+  if (!plain && typeof value !== 'object') {
+    return refuse(`The connection option ${of} must be an object or true`)
   }
-  const options = (value === true ? {} : value) as LooseOptions
-  for (const unsupported of ['pfx', 'passphrase', 'secureContext']) {
-    if (options[unsupported] !== undefined) {
-      return refuse(
-        `The connection option ${name}.${unsupported} is not supported; give ca, cert and key as PEM`,
-      )
+  const options = (plain ? {} : value) as LooseOptions
+  for (const [name, instead] of Object.entries(UNSUPPORTED_TLS)) {
+    if (options[name] !== undefined) {
+      return refuse(`The connection option ${of}.${name} is not supported; ${instead}`)
     }
   }
   return {
     ca: pem(options, 'ca'),
     cert: pem(options, 'cert'),
-    key: pem(options, 'key'),
+    key: privateKey(options),
     servername: text(options, 'servername'),
     rejectUnauthorized: options['rejectUnauthorized'] !== false,
+  }
+}
+
+/** The client key, decrypted if there is a passphrase. */
+function privateKey(options: LooseOptions): string | undefined {
+  const key = pem(options, 'key')
+  const passphrase = options['passphrase']
+  if (passphrase === undefined || passphrase === null || passphrase === '') return key
+  if (typeof passphrase !== 'string') return refuse('The connection option tls.passphrase must be a string')
+  if (key === undefined) {
+    return refuse(
+      'The connection option tls.passphrase is not supported without tls.key; give ca, cert and key as PEM',
+    )
+  }
+  try {
+    return createPrivateKey({ key, passphrase }).export({ type: 'pkcs8', format: 'pem' }).toString()
+  } catch {
+    return refuse('The connection option tls.key cannot be read with tls.passphrase')
   }
 }
 

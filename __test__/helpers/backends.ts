@@ -20,7 +20,7 @@ export interface Backend {
 export type Suite = (backend: Backend) => void
 
 /** Each call of `freshTarget` takes a database for itself. */
-const DATABASES = 64
+const DATABASES = 512
 
 function memory(): Backend {
   return {
@@ -54,6 +54,45 @@ function single(): Backend {
   }
 }
 
+/** Who may see and clear everything, by the target of a user who may not. */
+const administrators = new Map<string, string>()
+
+/**
+ * A server that lets the code under test do only what these rules of access control say, on any key and channel;
+ * the tests' own looks at the data are free.
+ */
+export function limitedBackend(name: string, rules: () => readonly string[]): Backend {
+  const server = single()
+  return {
+    ...server,
+    name,
+    async start() {
+      await server.start()
+      const target = server.freshTarget()
+      const admin = connect(target)
+      // Places are databases, and a few tests send a PING of their own.
+      await admin.command(
+        'ACL',
+        'SETUSER',
+        'limited',
+        ...rules(),
+        '+select',
+        '+ping',
+        'allkeys',
+        'allchannels',
+        '>limited',
+      )
+      await admin.close()
+    },
+    freshTarget() {
+      const free = server.freshTarget()
+      const target = free.replace('redis://', 'redis://limited:limited@')
+      administrators.set(target, free)
+      return target
+    },
+  }
+}
+
 /** Runs a suite on every backend. */
 export function onEveryBackend(title: string, suite: Suite): void {
   for (const backend of [memory(), single()]) {
@@ -73,7 +112,7 @@ export class Data {
   readonly connection: Connection
 
   constructor(target: string) {
-    this.connection = connect(target)
+    this.connection = connect(administrators.get(target) ?? target)
   }
 
   command(name: string, ...args: CommandArgument[]): Promise<CommandReply> {

@@ -8,7 +8,6 @@ use bytes::Buf;
 use redis::{PushKind, Value};
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::codec::Decoder;
 use tokio_util::io::poll_read_buf;
 
 use super::dial::errno_name;
@@ -110,7 +109,12 @@ impl Driver<'_> {
             match self.session.codec.decode(&mut self.session.input) {
                 Ok(Some(value)) => self.take(value),
                 Ok(None) => return Ok(()),
-                Err(_) => return Err(lost("the server sent something that is not the Redis protocol")),
+                Err(violation) => {
+                    let what = violation.text();
+                    return Err(lost(&format!(
+                        "the server sent something that is not the Redis protocol: {what}"
+                    )));
+                }
             }
         }
     }

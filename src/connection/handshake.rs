@@ -1,13 +1,12 @@
 //! The first words on a new connection: protocol, credentials, name, database, and whether the server is ready.
 
 use bytes::BytesMut;
-use redis::ValueCodec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_util::codec::Decoder;
 
 use super::command::Command;
 use super::config::{Config, Endpoint};
 use super::dial::{Stream, errno_name};
+use super::limits::ReplyCodec;
 use super::reply::{self, Reply};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -16,7 +15,7 @@ pub struct Session {
     /// The stream.
     pub stream: Stream,
     /// The reply parser.
-    pub codec: ValueCodec,
+    pub codec: ReplyCodec,
     /// Bytes received and not yet parsed.
     pub input: BytesMut,
     /// Bytes to send.
@@ -30,7 +29,7 @@ impl Session {
     pub async fn open(stream: Stream, config: &Config, endpoint: &Endpoint) -> Result<Self> {
         let mut session = Self {
             stream,
-            codec: ValueCodec::default(),
+            codec: ReplyCodec::default(),
             input: BytesMut::with_capacity(16 * 1024),
             output: BytesMut::with_capacity(16 * 1024),
             resp3: false,
@@ -143,8 +142,9 @@ impl Session {
                         ));
                     }
                 }
-                Err(_) => {
-                    let text = "the endpoint does not speak the Redis protocol";
+                Err(violation) => {
+                    let text =
+                        format!("the endpoint does not speak the Redis protocol: {}", violation.text());
                     return Err(Error::new(ErrorKind::Unavailable, text));
                 }
             }

@@ -6,6 +6,7 @@
 //! - [`request`]: a command on its way
 //! - [`batch`]: the pipeline of one tick, queue bounds, deadlines, what is repeated and what is not
 //! - [`dial`], [`tls`], [`handshake`]: from an endpoint to a session
+//! - [`limits`]: what a server may send
 //! - [`node`], [`drive`], [`subscribe`]: one server, redialled for ever; [`overseer`]: who says which server
 //! - [`sentinel`], [`race`]: which server is the master
 //! - [`cluster`]: which node has which slot
@@ -24,6 +25,7 @@ pub mod config;
 pub mod dial;
 mod drive;
 pub mod handshake;
+mod limits;
 pub mod node;
 mod overseer;
 pub mod pubsub;

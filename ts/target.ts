@@ -135,6 +135,9 @@ function fromNodeRedis(options: LooseOptions): LooseOptions {
 }
 
 function fromOptions(given: LooseOptions): NativeConfig {
+  if (isGiven(given['cluster']) && isGiven(given['sentinels'])) {
+    return refuse('A target has either cluster or sentinels, not both')
+  }
   const options = isGiven(given['cluster']) ? withNodeOptions(given) : given
   const secured = tls(options['tls'], 'tls')
   const place = endpoint(options)

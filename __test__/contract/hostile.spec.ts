@@ -61,7 +61,7 @@ describe('a hostile server', () => {
   /** What is written is uncertain then, and a read is tried again until its time is over. */
   async function assertDropped(answer: (socket: Socket) => void, why: RegExp): Promise<void> {
     hostile.answer = answer
-    const connection = connect(url, { commandTimeout: 500 })
+    const connection = connect(url, { commandTimeout: 500, redialDelay: 50 })
     const reasons: (string | undefined)[] = []
     connection.on('status', (_status, reason) => reasons.push(reason))
     const memory = process.memoryUsage.rss()
@@ -123,7 +123,7 @@ describe('a hostile server', () => {
       socket.on('close', () => clearInterval(sender))
     }
     const connections = Array.from({ length: 20 }, (_, index) =>
-      connect(url, { commandTimeout: 600, keepAlive: 1000 + index }),
+      connect(url, { commandTimeout: 600, keepAlive: 1000 + index, redialDelay: 50 }),
     )
     const memory = process.memoryUsage.rss()
     const codes = await Promise.all(connections.map(async (own) => (await failure(own, 'GET', 'k')).code))
@@ -134,7 +134,7 @@ describe('a hostile server', () => {
   })
 
   it('names prototypes in redirections and errors: they are texts', async () => {
-    const connection = connect(url)
+    const connection = connect(url, { redialDelay: 50 })
     for (const text of [
       'MOVED 1 __proto__:6379',
       'MOVED __proto__ constructor:1',
@@ -170,7 +170,7 @@ describe('a hostile server', () => {
       '#t\r\n',
     ]) {
       hostile.answer = (socket) => socket.write(reply)
-      const locks = new RedisLockManager(connect(url, { commandTimeout: 500 }))
+      const locks = new RedisLockManager(connect(url, { commandTimeout: 500, redialDelay: 50 }))
       // oxlint-disable-next-line no-await-in-loop -- the server has one answer at a time
       const outcome = await locks.tryAcquire('k').catch((error: FerroflowError) => error)
       assert.ok(outcome === null || outcome instanceof Error, `${reply}: ${String(outcome)}`)

@@ -295,9 +295,22 @@ export function parseNodes(text: string): ClusterNode[] {
   })
 }
 
-async function startNode(
-  options: RedisClusterOptions,
-): Promise<{ server: RedisServer; tlsPort: number | undefined }> {
+/** Somebody else may take one of its two ports before it does; then on others. */
+async function startNode(options: RedisClusterOptions, attempts = 4): Promise<StartedNode> {
+  try {
+    return await startNodeOnce(options)
+  } catch (error) {
+    if (attempts === 1) throw error
+    return startNode(options, attempts - 1)
+  }
+}
+
+interface StartedNode {
+  server: RedisServer
+  tlsPort: number | undefined
+}
+
+async function startNodeOnce(options: RedisClusterOptions): Promise<StartedNode> {
   const { nodeTimeoutMs = 1500, password, users, certificates, args = [] } = options
   const tlsPort = certificates === undefined ? undefined : await findClusterPort()
   const server = await RedisServer.start({

@@ -2,6 +2,28 @@
 
 import { EventEmitter } from 'node:events'
 
+/** What a finding of {@link Connection.doctor} is about. */
+export type FindingCode =
+  'EVICTION' | 'VERSION' | 'PERSISTENCE' | 'REPLICATION' | 'MISSING_RIGHT' | 'LAYOUT' | 'CLOCK_DRIFT'
+/** Something about a server that may cost data, locks or speed. */
+export interface Finding {
+  code: FindingCode
+  /** For people; never contains a secret. */
+  message: string
+}
+/** What {@link Connection.doctor} found. */
+export interface Diagnosis {
+  /** `redis`, `valkey`, `memory`, or `unknown` if the user may not ask. */
+  server: string
+  /** For instance `7.0.15`; empty if the user may not ask. */
+  version: string
+  /** `standalone`, `sentinel` or `cluster`. */
+  topology: 'standalone' | 'sentinel' | 'cluster'
+  /** By how much the server's clock is ahead of this machine's, in milliseconds; `null` if the user may not ask. */
+  clockAheadMs: number | null
+  /** What may cost data, locks or speed; empty if nothing is known to. */
+  warnings: Finding[]
+}
 /**
  * TLS 1.2 or 1.3, in the terms of Node's `tls.connect` (as in ioredis' option `tls`). The core verifies certificates
  * and runs no JavaScript meanwhile: `pfx`, `secureContext`, `crl`, `pskCallback` and `checkServerIdentity` are refused
@@ -183,6 +205,14 @@ export declare class Connection extends EventEmitter<ConnectionEvents> {
   command(name: string, ...args: CommandArgument[]): Promise<CommandReply>
   /** Like {@link Connection.command}, with values as Buffers. */
   commandBuffer(name: string, ...args: CommandArgument[]): Promise<BufferReply>
+  /**
+   * Looks at the server: its version, topology and clock, and what may cost data, locks or speed (eviction policy,
+   * persistence, missing rights, keys that lie apart in a cluster). Asks for nothing that managed servers refuse, and
+   * writes nothing. What the user may not ask for is left out.
+   *
+   * @throws {@link ConnectionError}, {@link TimeoutError}
+   */
+  doctor(): Promise<Diagnosis>
   /**
    * Closes this connection for everyone who was given it; others that only share its configuration go on. Calls in
    * flight have one second to finish, later ones fail with `CLOSED`. Idempotent.

@@ -10,6 +10,7 @@ const TOOLS = [
   ['tsc', 'npx', ['--no-install', 'tsc', '--noEmit', '-p', 'tsconfig.json']],
   ['oxlint', 'npx', ['--no-install', 'oxlint', '--deny-warnings']],
   ['prettier', 'npx', ['--no-install', 'prettier', '--check', '.']],
+  ['timeouts', 'node', ['scripts/timeouts.mjs', '--check']],
 ]
 
 /** @returns {Promise<{ title: string, ok: boolean }[]>} one result a step, in order */

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events'
 import { inspect, types } from 'node:util'
 
+import { type Diagnosis, diagnose } from './doctor.js'
 import { ArgumentError, ConfigError, ServerError, fromNative } from './errors.js'
 import { binding, guarded, listen, settled } from './native.js'
 import type { ConnectionOptions, NativeAddress, NativeConfig, Target } from './options.js'
@@ -133,6 +134,11 @@ function describe({ endpoint, db }: NativeConfig): string {
   return db === 0 ? place : `${place}/${db}`
 }
 
+function topologyOf({ endpoint }: NativeConfig): Diagnosis['topology'] {
+  if ('cluster' in endpoint) return 'cluster'
+  return 'sentinel' in endpoint ? 'sentinel' : 'standalone'
+}
+
 function describePlace(endpoint: NativeConfig['endpoint']): string {
   if ('memory' in endpoint) return `memory://${endpoint.memory.name}`
   if ('unix' in endpoint) return endpoint.unix.path
@@ -157,12 +163,14 @@ function hostAndPort({ host, port }: NativeAddress): string {
 export class Connection extends EventEmitter<ConnectionEvents> {
   readonly #native: binding.NativeConnection
   readonly #address: string
+  readonly #place: { topology: Diagnosis['topology']; memory: boolean }
   readonly #beforeClose = new Set<() => Promise<void>>()
   #closed: Promise<void> | undefined
 
   private constructor(config: NativeConfig) {
     super()
     this.#address = describe(config)
+    this.#place = { topology: topologyOf(config), memory: 'memory' in config.endpoint }
     this.#native = guarded(() => binding.NativeConnection.open(JSON.stringify(config)))
     Object.defineProperties(this, {
       [NATIVE]: { value: this.#native },
@@ -205,6 +213,17 @@ export class Connection extends EventEmitter<ConnectionEvents> {
   /** Like {@link Connection.command}, with values as Buffers. */
   async commandBuffer(name: string, ...args: CommandArgument[]): Promise<BufferReply> {
     return (await settled(this.#native.command(toWords(name, args), true))) as BufferReply
+  }
+
+  /**
+   * Looks at the server: its version, topology and clock, and what may cost data, locks or speed (eviction policy,
+   * persistence, missing rights, keys that lie apart in a cluster). Asks for nothing that managed servers refuse, and
+   * writes nothing. What the user may not ask for is left out.
+   *
+   * @throws {@link ConnectionError}, {@link TimeoutError}
+   */
+  async doctor(): Promise<Diagnosis> {
+    return diagnose(this, { ...this.#place, keyPrefix: this.#native.keyPrefix })
   }
 
   /**

@@ -13,6 +13,7 @@ export {
   type ConnectionEvents,
   type ConnectionStatus,
 } from './connection.js'
+export type { Diagnosis, Finding, FindingCode } from './doctor.js'
 export type { ConnectionOptions, IoredisClient, NodeRedisClient, Target, TlsOptions } from './options.js'
 export {
   ArgumentError,

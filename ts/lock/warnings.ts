@@ -1,4 +1,5 @@
 import { addressOf, type Connection } from '../connection.js'
+import { evictionOf } from '../doctor.js'
 import { ServerError } from '../errors.js'
 
 /** The servers that were looked at. */
@@ -25,13 +26,7 @@ async function warn(connection: Connection, address: string): Promise<void> {
 
 /** What may cost locks on a server. Through INFO, since managed servers do not allow CONFIG. */
 export async function lockWarnings(connection: Connection): Promise<string[]> {
-  const info = await memoryInfo(connection)
-  const policy = /^maxmemory_policy:(\S+)/m.exec(info)?.[1] ?? 'noeviction'
-  const limit = Number(/^maxmemory:(\d+)/m.exec(info)?.[1] ?? 0)
-  if (policy === 'noeviction' || limit === 0) return []
-  return [
-    `its eviction policy is ${policy} at ${limit} bytes: when memory runs out, locks are removed while they are held. Use noeviction`,
-  ]
+  return evictionOf(await memoryInfo(connection)).map(({ message }) => message)
 }
 
 async function memoryInfo(connection: Connection): Promise<string> {

@@ -204,8 +204,8 @@ impl SagaKeys {
         Ok(self)
     }
 
-    /// The string that says who is changing an index, in its slot of a cluster.
-    pub fn index_writer(&self, index: &str) -> String {
+    /// The hash of those who are changing an index, in its slot of a cluster.
+    pub fn index_writers(&self, index: &str) -> String {
         let (prefix, rest) = index.split_at(self.outer);
         format!("{prefix}ferroflow:index:{{{}}}:{rest}", tag_of(slot(index.as_bytes())))
     }

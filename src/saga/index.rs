@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct IndexChange<'change> {
     call: Call<'change>,
     index: &'change str,
-    writer: String,
+    writers: String,
     id: String,
     correlation_id: &'change str,
 }
@@ -42,8 +42,8 @@ pub(super) enum Claim {
     Claimed {
         /// Milliseconds that it had left, -1 without an end, -2 if it was made.
         left: i64,
-        /// Whether there is something to settle.
-        own: bool,
+        /// Whether it has to be settled.
+        joined: bool,
     },
 }
 
@@ -55,36 +55,18 @@ impl<'change> IndexChange<'change> {
         correlation_id: &'change str,
     ) -> Self {
         let id = format!("{:032x}", rand::random::<u128>());
-        Self { call, index, writer: keys.index_writer(index), id, correlation_id }
-    }
-
-    fn lease(&self) -> u64 {
-        LEASE.max(2 * self.call.client().config().call_timeout()).as_millis() as u64
+        Self { call, index, writers: keys.index_writers(index), id, correlation_id }
     }
 
     /// Before a state with this time to live is written. `make` if it may be a new one; `outdated` as in the script.
     pub(super) async fn claim(&self, ttl: Option<Millis>, make: bool, outdated: &str) -> Result<Claim> {
-        let (ttl, lease) = (ttl.map_or(0, Millis::get).to_string(), self.lease().to_string());
-        let make: &[u8] = if make { b"1" } else { b"0" };
-        let arguments = [
-            self.id.as_bytes(),
-            self.correlation_id.as_bytes(),
-            ttl.as_bytes(),
-            make,
-            outdated.as_bytes(),
-            lease.as_bytes(),
-        ];
-        let keys = [self.index, self.writer.as_str()];
         loop {
-            // Claiming twice is claiming once, whoever else claims in between.
-            let reply = CLAIM.run(self.call, OnLostReply::Repeat, &keys, &arguments).await;
-            let mut words = reply.and_then(Reply::into_list).map_err(|error| error.about(self.index))?;
-            words.reverse();
-            let outcome = words.pop().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
-            let mut next = || words.pop().unwrap_or(Reply::Nil);
+            let mut words = self.ask(ttl, if make { "make" } else { "find" }, outdated).await?.into_iter();
+            let outcome = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
+            let mut next = || words.next().unwrap_or(Reply::Nil);
             return Ok(match outcome.as_slice() {
                 b"indexed" => Claim::Indexed(next().into_bytes()?.unwrap_or_default()),
-                b"claimed" => Claim::Claimed { left: next().into_int()?, own: next().into_int()? == 1 },
+                b"claimed" => Claim::Claimed { left: next().into_int()?, joined: next().into_int()? == 1 },
                 b"absent" => Claim::Absent,
                 _ if self.call.has_time_left() => {
                     sleep(PAUSE).await;
@@ -98,16 +80,24 @@ impl<'change> IndexChange<'change> {
         }
     }
 
-    /// Before a state is deleted. Where somebody else is changing the index, it will stay.
+    /// Before a state is deleted.
     pub(super) async fn announce(&self) -> Result<()> {
-        let set =
-            Command::new("SET").arg(&self.writer).arg(&self.id).arg("NX").arg("PX").number(self.lease());
-        self.call.command(set.repeatable()).await.map(drop).map_err(|error| error.about(self.index))
+        self.ask(None, "delete", "").await.map(drop)
+    }
+
+    async fn ask(&self, ttl: Option<Millis>, what: &str, outdated: &str) -> Result<Vec<Reply>> {
+        let lease = LEASE.max(2 * self.call.client().config().call_timeout()).as_millis().to_string();
+        let ttl = ttl.map_or(0, Millis::get).to_string();
+        let words = [&self.id, self.correlation_id, &ttl, what, outdated, &lease];
+        let keys = [self.index, self.writers.as_str()];
+        // Claiming twice is claiming once, whoever else claims in between.
+        let reply = CLAIM.run(self.call, OnLostReply::Repeat, &keys, &words.map(str::as_bytes)).await;
+        reply.and_then(Reply::into_list).map_err(|error| error.about(self.index))
     }
 
     /// After a state was written (`true`), or was not.
     pub(super) async fn settle(&self, claim: &Claim, written: bool, ttl: Option<Millis>) {
-        let Claim::Claimed { left, own: true } = *claim else { return };
+        let Claim::Claimed { left, joined: true } = *claim else { return };
         let shorter = ttl.map(|ttl| ttl.get() as i64).filter(|ttl| left == -1 || left > *ttl);
         let rest = match (written, left) {
             (true, _) => shorter.map_or("keep".to_owned(), |ttl| ttl.to_string()),
@@ -125,9 +115,9 @@ impl<'change> IndexChange<'change> {
         }
     }
 
-    /// After a state was deleted.
-    pub(super) async fn drop_index(&self) {
-        self.finish("drop").await;
+    /// After a state was deleted. `false` if the index stays, since somebody else may need it.
+    pub(super) async fn drop_index(&self) -> bool {
+        self.finish("drop").await
     }
 
     /// After a state was not deleted.
@@ -137,8 +127,9 @@ impl<'change> IndexChange<'change> {
 
     /// What is left undone stays behind as an index that leads nowhere, or that lives longer than its state. The state
     /// has been written by now, so that is no error of the call.
-    async fn finish(&self, rest: &str) {
+    async fn finish(&self, rest: &str) -> bool {
         let arguments = [self.id.as_bytes(), self.correlation_id.as_bytes(), rest.as_bytes()];
-        let _ = SETTLE.run(self.call, OnLostReply::Repeat, &[self.index, &self.writer], &arguments).await;
+        let keys = [self.index, self.writers.as_str()];
+        SETTLE.run(self.call, OnLostReply::Repeat, &keys, &arguments).await == Ok(Reply::Int(1))
     }
 }

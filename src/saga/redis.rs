@@ -261,7 +261,10 @@ impl RedisSagas {
             change.announce().await?;
             let deleted = self.replace(call, &keys[..1], &stored, correlation_id, b"", None).await;
             if deleted == Ok(true) {
-                change.drop_index().await;
+                if !change.drop_index().await {
+                    // It is deleted, whatever becomes of the index.
+                    let _ = self.drop_dangling(call, &state, &index, correlation_id).await;
+                }
                 return Ok(true);
             }
             change.keep_index().await;
@@ -292,7 +295,7 @@ impl RedisSagas {
         // Nobody can have claimed it since without being noticed.
         match self.exists(call, state).await? {
             true => change.keep_index().await,
-            false => change.drop_index().await,
+            false => drop(change.drop_index().await),
         }
         Ok(())
     }

@@ -1,24 +1,24 @@
 -- After the state of a saga was written that lies in another slot: the rest of what is to become of its index, unless
--- somebody else has begun to change it since.
+-- somebody else has been changing it at the same time.
 --
 -- KEYS[1]  index: saga id to correlation id
--- KEYS[2]  who is changing it
+-- KEYS[2]  hash of those who are changing it
 -- ARGV[1]  who is asking
 -- ARGV[2]  correlation id
 -- ARGV[3]  what is left to do: keep, drop, or the milliseconds that it shall live
 --
--- Returns 1 if that was done, otherwise 0.
+-- Returns 1 if that was done or needless, 0 if the index stays as it is because of somebody else.
 
-local writer = redis.pcall('GET', KEYS[2])
-if type(writer) == 'table' then
-  return writer
+local alone = redis.pcall('HGET', KEYS[2], ARGV[1])
+if type(alone) == 'table' then
+  return alone
 end
-if writer ~= ARGV[1] then
+redis.call('HDEL', KEYS[2], ARGV[1])
+if alone ~= '1' then
   return 0
 end
-redis.call('DEL', KEYS[2])
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
-  return 0
+  return 1
 end
 if ARGV[3] == 'drop' then
   redis.call('DEL', KEYS[1])

@@ -100,6 +100,22 @@ impl Error {
         Self::new(ErrorKind::Internal, format!("ferroflow failed internally, please report it: {text}"))
     }
 
+    /// The same if a part of the operation was written before: what was said of nothing having been sent or written
+    /// is no longer true.
+    pub fn after_a_write(self) -> Self {
+        let kind = match self.kind {
+            ErrorKind::Unavailable | ErrorKind::QueueFull | ErrorKind::Closed | ErrorKind::ServerNotReady => {
+                ErrorKind::OutcomeUnknown
+            }
+            other => other,
+        };
+        if kind == self.kind {
+            return self;
+        }
+        let message = format!("a part of it was written, the rest failed: {}", self.message);
+        Self { kind, message: message.into(), ..self }
+    }
+
     /// Names the Redis key that the failed operation was about. The first name given stays.
     pub fn about(mut self, key: &str) -> Self {
         if self.key.is_none() {

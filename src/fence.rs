@@ -4,6 +4,7 @@
 
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
+use crate::key::{by_slot, same_slot};
 use crate::memory::Database;
 use crate::time::Millis;
 
@@ -64,7 +65,7 @@ impl Outcome for () {}
 impl Outcome for bool {}
 
 /// What one write under a fence checks and raises.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Guard {
     fence: Fence,
     ttl: Millis,
@@ -73,6 +74,24 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// What is about these records alone, by their places.
+    pub fn part(&self, places: &[usize]) -> Self {
+        Self { records: places.iter().map(|place| self.records[*place].clone()).collect(), ..*self }
+    }
+
+    /// The records whose fences one script checks together with `key`, and the others, those of one slot together.
+    pub fn by_slot(&self, key: Option<&str>) -> (Option<Self>, Vec<Self>) {
+        let part = |records| Self { records, ..*self };
+        let near = |fence: &str| key.is_some_and(|key| same_slot([key, fence]));
+        let (beside, elsewhere): (Vec<_>, Vec<_>) =
+            self.records.iter().cloned().partition(|(_, fence)| near(fence));
+        let fences: Vec<_> = elsewhere.iter().map(|(_, fence)| fence).collect();
+        let others = by_slot(&fences)
+            .into_iter()
+            .map(|places| part(places.into_iter().map(|place| elsewhere[place].clone()).collect()));
+        ((!beside.is_empty()).then(|| part(beside.clone())), others.collect())
+    }
+
     /// What `lua/fence.lua` takes: keys, and arguments.
     pub fn words(&self) -> (impl Iterator<Item = &str>, [String; 3]) {
         let words = [self.fence.0, self.ttl.get(), self.records.len() as u64].map(|word| word.to_string());
@@ -162,5 +181,23 @@ mod tests {
         assert_eq!(refused("corrupt 1").key(), Some("fence a"));
         assert_eq!(refused("mistyped 2").kind(), ErrorKind::WrongType);
         assert_eq!(guard.judge(Reply::Int(1)).unwrap(), Reply::Int(1));
+    }
+
+    #[test]
+    fn fences_are_checked_by_slot() {
+        let guard = Fence(5).guard(
+            ["{a}1", "{b}1", "{a}2", "{b}2", "c"].map(String::from),
+            |record| record.to_owned(),
+            None,
+        );
+        let names =
+            |guard: &Guard| guard.records.iter().map(|(record, _)| record.clone()).collect::<Vec<_>>();
+        let (near, others) = guard.by_slot(Some("{a}"));
+        assert_eq!(near.as_ref().map(names).unwrap(), ["{a}1", "{a}2"]);
+        let mut others: Vec<_> = others.iter().map(names).collect();
+        others.sort();
+        assert_eq!(others, [vec!["c"], vec!["{b}1", "{b}2"]]);
+        let (none, all) = guard.by_slot(None);
+        assert!(none.is_none() && all.len() == 3);
     }
 }

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 mod slot;
 
-pub use slot::{SLOTS, same_slot, slot};
+pub use slot::{SLOTS, by_slot, same_slot, slot};
 use slot::{has_tag, tag_of};
 
 /// The longest name (run id, step name, lock key, correlation id, prefix …) accepted, in bytes.
@@ -195,6 +195,21 @@ impl SagaKeys {
         Ok(format!("{}saga:{saga_name}:{correlation_id}", self.prefix))
     }
 
+    /// The same in a cluster.
+    pub fn in_cluster(self) -> Result<Self> {
+        if self.prefix.contains('{') && !has_tag(&self.prefix) {
+            let problem = "prefix of sagas in a cluster must not contain \"{\" without a hash tag";
+            return Err(Error::new(ErrorKind::Config, problem));
+        }
+        Ok(self)
+    }
+
+    /// The hash of those who are changing an index, in its slot of a cluster.
+    pub fn index_writers(&self, index: &str) -> String {
+        let (prefix, rest) = index.split_at(self.outer);
+        format!("{prefix}ferroflow:index:{{{}}}:{rest}", tag_of(slot(index.as_bytes())))
+    }
+
     /// The string that holds the correlation id of a saga id.
     pub fn index(&self, saga_name: &str, saga_id: &str) -> Result<String> {
         check_name("the saga name", saga_name)?;
@@ -268,6 +283,16 @@ impl JournalKeys {
     /// The string that holds the highest fence seen for the record at this key.
     pub fn fence(&self, record: &str) -> String {
         fence(record, self.outer)
+    }
+
+    /// The same in a cluster, where scripts find keys in the data and must reach them all.
+    pub fn in_cluster(self) -> Result<Self> {
+        if has_tag(&self.prefix) {
+            return Ok(self);
+        }
+        let problem = "keyPrefix of workflows for @pikku/core in a cluster must have a hash tag, such as \
+                       \"{workflows}\": all their keys must lie together";
+        Err(Error::new(ErrorKind::Config, problem))
     }
 
     /// What all keys start with, for scripts that build further ones.

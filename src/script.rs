@@ -53,6 +53,9 @@ impl Script {
     }
 
     /// Runs the script under a guard, if there is one: a fence that is too old is an error, and nothing is written.
+    ///
+    /// In a cluster, fences that do not lie in the slot of the script's keys are checked and raised before it runs:
+    /// from then on earlier holders are refused, whether or not the script comes to write.
     pub async fn run_under(
         &'static self,
         guard: Option<&Guard>,
@@ -62,6 +65,27 @@ impl Script {
         arguments: &[&[u8]],
     ) -> Result<Reply> {
         let Some(guard) = guard else { return self.run(call, on_lost_reply, keys, arguments).await };
+        if !call.client().is_cluster() {
+            return self.run_fenced(guard, call, on_lost_reply, keys, arguments).await;
+        }
+        let (near, others) = guard.by_slot(keys.first().copied());
+        for other in others {
+            other.raise(call).await?;
+        }
+        match near {
+            Some(near) => self.run_fenced(&near, call, on_lost_reply, keys, arguments).await,
+            None => self.run(call, on_lost_reply, keys, arguments).await,
+        }
+    }
+
+    async fn run_fenced(
+        &'static self,
+        guard: &Guard,
+        call: Call<'_>,
+        on_lost_reply: OnLostReply,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<Reply> {
         let (fences, [fence, ttl, count]) = guard.words();
         let keys: Vec<_> = keys.iter().copied().chain(fences).collect();
         let arguments = [arguments, &[fence.as_bytes(), ttl.as_bytes(), count.as_bytes()]].concat();
@@ -85,6 +109,14 @@ impl Script {
             }
             outcome => outcome,
         }
+    }
+}
+
+impl Guard {
+    /// Raises fences of one slot without a write.
+    pub async fn raise(&self, call: Call<'_>) -> Result<()> {
+        static NOTHING: Script = Script::new("return 1");
+        NOTHING.run_fenced(self, call, OnLostReply::Repeat, &[], &[]).await.map(drop)
     }
 }
 

@@ -1,7 +1,13 @@
 /** Every wrong argument is a typed error that says what is wrong, writes nothing, and shows no secret. */
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import { ArgumentError, RedisLockManager, RedisSagaStore, RedisWorkflowStateService } from '../../index.js'
+import {
+  ArgumentError,
+  RedisLockManager,
+  RedisSagaStore,
+  RedisWorkflowStateService,
+  type Target,
+} from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 
@@ -49,14 +55,14 @@ const wrong = (message: RegExp): ((error: unknown) => true) =>
 type Call = (value: any) => Promise<unknown>
 
 export function badInput(backend: Backend): void {
-  let target: string
+  let target: Target
   let data: Data
   let workflow: RedisWorkflowStateService
   let lock: RedisLockManager
   let saga: RedisSagaStore
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     data = new Data(target)
     workflow = new RedisWorkflowStateService(target)
     lock = new RedisLockManager(target)

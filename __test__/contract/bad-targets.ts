@@ -131,16 +131,17 @@ export function badTargets(backend: Backend): void {
         assert.throws(() => new RedisSagaStore(options as object), { name: /ArgumentError|ConfigError/ })
     })
 
-    it('of connect that are no object', () => {
+    it('of connect that are no object', async () => {
+      const target = await backend.freshTarget()
       for (const options of [null, 5, 'x', []])
-        assert.throws(() => connect(backend.freshTarget(), options as object), {
+        assert.throws(() => connect(target, options as object), {
           name: 'ConfigError',
           code: 'CONFIG',
         })
     })
 
     it('undefined never overrides a default', async () => {
-      const own = connect(backend.freshTarget(), {
+      const own = connect(await backend.freshTarget(), {
         db: undefined,
         commandTimeout: undefined,
         maxQueuedCommands: undefined,

@@ -1,7 +1,7 @@
 /** What `RedisExecutionCache` promises, whatever it runs on. */
 import assert from 'node:assert/strict'
 import { after, afterEach, before, describe, it } from 'node:test'
-import { ArgumentError, ConnectionError, RedisExecutionCache } from '../../index.js'
+import { ArgumentError, ConnectionError, RedisExecutionCache, type Target } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 
@@ -12,12 +12,12 @@ interface Execution {
 }
 
 export function cache(backend: Backend): void {
-  let target: string
+  let target: Target
   let data: Data
   let executions: RedisExecutionCache<Execution>
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     data = new Data(target)
     executions = new RedisExecutionCache(target)
   })

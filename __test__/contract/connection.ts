@@ -12,17 +12,18 @@ import {
   RedisWorkflowStateService,
   ServerError,
   connect,
+  type Target,
 } from '../../index.js'
 import type { Backend } from '../helpers/backends'
 import { like } from '../helpers/errors'
 import { until } from '../helpers/wait'
 
 export function connection(backend: Backend): void {
-  let target: string
+  let target: Target
   let shared: Connection
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     shared = connect(target)
   })
   after(() => shared.close())

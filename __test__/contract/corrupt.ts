@@ -13,8 +13,8 @@ export function corrupt(backend: Backend): void {
   let data: Data
   let sagas: RedisSagaStore
   let runs: RedisWorkflowStateService
-  before(() => {
-    const target = backend.freshTarget()
+  before(async () => {
+    const target = await backend.freshTarget()
     data = new Data(target)
     sagas = new RedisSagaStore({ redis: target })
     runs = new RedisWorkflowStateService(target)

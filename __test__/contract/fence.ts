@@ -12,6 +12,7 @@ import {
   RedisWorkflowStateService,
   ServerError,
   connect,
+  type Target,
 } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
@@ -37,16 +38,16 @@ function stale(key: string, fence: number, currentFence: number): (error: unknow
 }
 
 export function fences(backend: Backend): void {
-  let target: string
+  let target: Target
   let connection: Connection
   let data: Data
   let stores: Stores
 
   before(async () => {
-    target = backend.freshTarget()
+    target = await backend.freshTarget()
     connection = connect(target)
     data = new Data(target)
-    stores = await openStores(connection)
+    stores = await openStores(connection, backend.isCluster ? '{workflows}' : 'workflows')
   })
   after(() => Promise.all([connection.close(), data.close()]))
   beforeEach(() => data.clear())
@@ -297,7 +298,7 @@ export function fences(backend: Backend): void {
       ['{app}:', 'p:', '{app}:ferroflow:fence:p:e'],
     ]
     for (const [keyPrefix, prefix, key] of [...everywhere, ...(backend.isServer ? onServers : [])]) {
-      const own = connect(keyPrefix ? `${target}?keyPrefix=${encodeURIComponent(keyPrefix)}` : target)
+      const own = connect(target, keyPrefix ? { keyPrefix } : {})
       const cache = new RedisExecutionCache(own, { keyPrefix: prefix })
       await cache.set({ id: 'e' }, 1000, { fence: 3 })
       assert.deepEqual(await data.keys(), [key, `${keyPrefix}${prefix}e`].toSorted())
@@ -306,13 +307,13 @@ export function fences(backend: Backend): void {
   })
 
   it('is seen by every connection', async () => {
-    const others = backend.isServer ? `${target}?connectionName=another` : target
+    const others = connect(target, backend.isServer ? { connectionName: 'another' } : {})
     const second = new RedisWorkflowStateService(others)
     const id = await stores.runs.createRun('w')
     await second.setStepResult(id, 'a', 1, { fence: 2 })
     const late = stores.runs.setStepResult(id, 'b', 1, { fence: 1 })
     await assert.rejects(late, stale(`workflows:run:${id}`, 1, 2))
-    await second.close()
+    await Promise.all([second.close(), others.close()])
   })
 
   it('lets the highest of many at once win', async () => {

@@ -1,18 +1,18 @@
 /** The forms of `RedisLockManager` beside token strings: Lock objects, and `acquireLock` of flowmonkey's store. */
 import assert from 'node:assert/strict'
 import { after, afterEach, before, describe, it } from 'node:test'
-import { ArgumentError, type Lock, RedisLockManager } from '../../index.js'
+import { ArgumentError, type Lock, RedisLockManager, type Target } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 import { timed, until } from '../helpers/wait'
 
 export function lockForms(backend: Backend): void {
-  let target: string
+  let target: Target
   let data: Data
   let manager: RedisLockManager
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     data = new Data(target)
     manager = new RedisLockManager(target, { retryDelay: 20, maxRetries: 5 })
   })

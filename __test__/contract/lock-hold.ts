@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { after, afterEach, before, describe, it } from 'node:test'
-import { type LockContext, LockError, RedisLockManager } from '../../index.js'
+import { type LockContext, LockError, RedisLockManager, type Target } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 import { block, deferred, timed, until } from '../helpers/wait'
@@ -10,14 +10,14 @@ import { block, deferred, timed, until } from '../helpers/wait'
 const LOST = like({ type: LockError, code: 'LOCK_LOST', message: /^Lost the lock "k": /, key: 'fm:lock:k' })
 
 export function lockHold(backend: Backend): void {
-  let target: string
+  let target: Target
   let data: Data
   let manager: RedisLockManager
   let other: RedisLockManager
   let losses: LockError[]
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     data = new Data(target)
     manager = new RedisLockManager(target, { retryDelay: 20, maxRetries: 5 })
     other = new RedisLockManager(target, { retryDelay: 20, maxRetries: 5 })

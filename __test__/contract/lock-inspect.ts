@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { hostname } from 'node:os'
 import { after, afterEach, before, describe, it } from 'node:test'
-import { ArgumentError, type ListedLock, LockError, RedisLockManager } from '../../index.js'
+import { ArgumentError, type ListedLock, LockError, RedisLockManager, type Target } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 import { deferred, until } from '../helpers/wait'
@@ -11,13 +11,13 @@ const INVALID = (error: unknown): boolean =>
   like({ type: ArgumentError, code: 'INVALID_ARGUMENT', message: /./ })(error)
 
 export function lockInspect(backend: Backend): void {
-  let target: string
+  let target: Target
   let data: Data
   let manager: RedisLockManager
   let hasty: RedisLockManager
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     data = new Data(target)
     manager = new RedisLockManager(target)
     hasty = new RedisLockManager(target, { maxRetries: 0, holder: 'hasty' })

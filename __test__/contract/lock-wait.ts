@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import { ConnectionError, LockError, RedisLockManager } from '../../index.js'
+import { ConnectionError, LockError, RedisLockManager, type Target } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 import { deferred, timed, until } from '../helpers/wait'
@@ -12,13 +12,13 @@ const ABORTED = like({ type: LockError, code: 'ABORTED', message: /^Failed to ac
 const CLOSED = like({ type: ConnectionError, code: 'CLOSED', message: /closed/ })
 
 export function lockWait(backend: Backend): void {
-  let target: string
+  let target: Target
   let data: Data
   let manager: RedisLockManager
   let other: RedisLockManager
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     data = new Data(target)
     manager = new RedisLockManager(target)
     other = new RedisLockManager(target)

@@ -1,20 +1,20 @@
 /** What `RedisLockManager` promises, whatever it runs on. */
 import assert from 'node:assert/strict'
 import { after, afterEach, before, describe, it } from 'node:test'
-import { ConnectionError, LockError, RedisLockManager, connect } from '../../index.js'
+import { ConnectionError, LockError, RedisLockManager, connect, type Target } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 import { deferred, median, timed, until } from '../helpers/wait'
 
 export function lock(backend: Backend): void {
-  let target: string
+  let target: Target
   let data: Data
   let manager: RedisLockManager
   /** Never waits for more than 100 ms. */
   let hasty: RedisLockManager
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     data = new Data(target)
     manager = new RedisLockManager(target)
     hasty = new RedisLockManager(target, { retryDelay: 20, maxRetries: 5 })

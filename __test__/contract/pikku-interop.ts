@@ -90,7 +90,7 @@ export function interop(backend: Backend): void {
   let data: Data
 
   async function open(): Promise<void> {
-    const target = backend.freshTarget()
+    const target = await backend.freshTarget()
     service = await openService(target)
     runs = new RedisWorkflowRunService(target)
     state = new RedisWorkflowStateService(target)

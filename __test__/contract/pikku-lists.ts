@@ -16,7 +16,7 @@ export function lists(backend: Backend): void {
   let data: Data
 
   async function open(): Promise<void> {
-    const target = backend.freshTarget()
+    const target = await backend.freshTarget()
     service = await openService(target)
     runs = new RedisWorkflowRunService(target)
     data = new Data(target)

@@ -15,7 +15,7 @@ export function runs(backend: Backend): void {
   let data: Data
 
   before(async () => {
-    const target = backend.freshTarget()
+    const target = await backend.freshTarget()
     service = await openService(target)
     data = new Data(target)
     await service.init()

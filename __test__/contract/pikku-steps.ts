@@ -26,7 +26,7 @@ export function steps(backend: Backend): void {
   let run: string
 
   before(async () => {
-    const target = backend.freshTarget()
+    const target = await backend.freshTarget()
     service = await openService(target)
     data = new Data(target)
     run = await createRun(service)

@@ -1,7 +1,7 @@
 /** Many writers, one winner; and the time to live that comes with the write. */
 import assert from 'node:assert/strict'
 import { after, before, it } from 'node:test'
-import { ConcurrencyError, RedisSagaStore } from '../../index.js'
+import { ConcurrencyError, RedisSagaStore, type Target } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { type Counter, counter, indexKey, stateKey } from '../helpers/saga-states'
 
@@ -19,12 +19,12 @@ async function winners(calls: Promise<unknown>[], code: string): Promise<number[
 }
 
 export function sagaConcurrency(backend: Backend): void {
-  let target: string
+  let target: Target
   let store: RedisSagaStore<Counter>
   let data: Data
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     store = new RedisSagaStore<Counter>({ redis: target })
     data = new Data(target)
   })

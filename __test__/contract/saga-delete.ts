@@ -9,8 +9,8 @@ export function sagaDelete(backend: Backend): void {
   let store: RedisSagaStore<Counter>
   let data: Data
 
-  before(() => {
-    const target = backend.freshTarget()
+  before(async () => {
+    const target = await backend.freshTarget()
     store = new RedisSagaStore<Counter>({ redis: target })
     data = new Data(target)
   })

@@ -28,8 +28,8 @@ export function sagaSave(backend: Backend): void {
   let store: RedisSagaStore<Order>
   let data: Data
 
-  before(() => {
-    const target = backend.freshTarget()
+  before(async () => {
+    const target = await backend.freshTarget()
     store = new RedisSagaStore<Order>({ redis: target })
     data = new Data(target)
   })

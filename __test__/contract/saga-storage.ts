@@ -18,8 +18,8 @@ export function sagaStorage(backend: Backend): void {
   let store: RedisSagaStore
   let data: Data
 
-  before(() => {
-    const target = backend.freshTarget()
+  before(async () => {
+    const target = await backend.freshTarget()
     store = new RedisSagaStore({ redis: target })
     data = new Data(target)
   })

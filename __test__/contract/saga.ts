@@ -8,6 +8,7 @@ import {
   RedisSagaStore,
   SagaError,
   connect,
+  type Target,
 } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
@@ -27,10 +28,10 @@ export function saga(backend: Backend): void {
 }
 
 function construction(backend: Backend): void {
-  let target: string
+  let target: Target
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
   })
 
   it('needs a target', () => {
@@ -117,8 +118,8 @@ function runtimeForm(backend: Backend): void {
   let store: RedisSagaStore<Counter>
   let data: Data
 
-  before(() => {
-    const target = backend.freshTarget()
+  before(async () => {
+    const target = await backend.freshTarget()
     store = new RedisSagaStore<Counter>({ redis: target })
     data = new Data(target)
   })

@@ -1,28 +1,28 @@
 /** What `RedisWakeSignaler` promises, whatever it runs on. */
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
-import { ArgumentError, ConnectionError, RedisWakeSignaler, connect } from '../../index.js'
+import { ArgumentError, ConnectionError, RedisWakeSignaler, connect, type Target } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 import { deferred, median, until } from '../helpers/wait'
 
 export function signal(backend: Backend): void {
-  let target: string
+  let target: Target
   let data: Data
   let sender: RedisWakeSignaler
   let receiver: RedisWakeSignaler
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     data = new Data(target)
   })
   after(() => data.close())
   // Pub/sub knows no databases, so each test has a channel of its own.
-  let channels = 0
   let channel: string
   beforeEach(() => {
-    channel = `wake ${target} ${++channels}`
+    channel = `wake ${randomUUID()}`
     sender = new RedisWakeSignaler(target, { channel })
     receiver = new RedisWakeSignaler(target, { channel })
   })

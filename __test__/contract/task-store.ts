@@ -107,8 +107,8 @@ export function taskStore(backend: Backend): void {
   let connection: Connection
   let store: WorkerStore
 
-  before(() => {
-    const target = backend.freshTarget()
+  before(async () => {
+    const target = await backend.freshTarget()
     data = new Data(target)
     connection = connect(target)
     store = createRedisStore(connection)

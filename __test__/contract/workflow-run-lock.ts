@@ -17,8 +17,8 @@ export function runLock(backend: Backend): void {
   let other: RedisWorkflowStateService
   let data: Data
 
-  before(() => {
-    const target = backend.freshTarget()
+  before(async () => {
+    const target = await backend.freshTarget()
     service = new RedisWorkflowStateService(target)
     other = new RedisWorkflowStateService(target)
     data = new Data(target)

@@ -13,8 +13,8 @@ export function runs(backend: Backend): void {
   let service: RedisWorkflowStateService
   let data: Data
 
-  before(() => {
-    const target = backend.freshTarget()
+  before(async () => {
+    const target = await backend.freshTarget()
     service = new RedisWorkflowStateService(target)
     data = new Data(target)
   })

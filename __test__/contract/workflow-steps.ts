@@ -11,8 +11,8 @@ export function steps(backend: Backend): void {
   let service: RedisWorkflowStateService
   let data: Data
 
-  before(() => {
-    const target = backend.freshTarget()
+  before(async () => {
+    const target = await backend.freshTarget()
     service = new RedisWorkflowStateService(target)
     data = new Data(target)
   })

@@ -1,7 +1,7 @@
 /** What `RedisWorkflowStateService` promises, whatever it runs on. */
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
-import { ConfigError, ConnectionError, RedisWorkflowStateService, connect } from '../../index.js'
+import { ConfigError, ConnectionError, RedisWorkflowStateService, connect, type Target } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
 import { runs } from './workflow-runs'
@@ -16,11 +16,11 @@ export function workflow(backend: Backend): void {
 }
 
 function construction(backend: Backend): void {
-  let target: string
+  let target: Target
   let data: Data
 
-  before(() => {
-    target = backend.freshTarget()
+  before(async () => {
+    target = await backend.freshTarget()
     data = new Data(target)
   })
   after(() => data.close())

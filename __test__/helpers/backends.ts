@@ -1,23 +1,35 @@
-/**
- * Where the contract suites run: the same suite, unchanged, on every backend of the list. Cluster and Sentinel get
- * their places here once they exist.
- */
+/** Where the contract suites run: the same suite, unchanged, on every backend of the list. */
 import { randomUUID } from 'node:crypto'
 import { after, before, describe } from 'node:test'
-import { type CommandArgument, type CommandReply, type Connection, connect } from '../../index.js'
+import {
+  type CommandArgument,
+  type CommandReply,
+  type Connection,
+  type Target,
+  connect,
+} from '../../index.js'
+import { RedisCluster } from './redis-cluster'
+import { SentinelTrio } from './redis-sentinel'
 import { RedisServer } from './redis-server'
 
 export interface Backend {
   readonly name: string
-  /** A server behind a socket, with scripts and other clients. */
+  /** Servers behind sockets, with scripts and other clients. */
   readonly isServer: boolean
+  /** Keys lie on several servers. */
+  readonly isCluster: boolean
   start(): Promise<void>
   stop(): Promise<void>
   /** A place of its own, where nobody else's data is. Only between `start` and `stop`. */
-  freshTarget(): string
+  freshTarget(): Promise<Target>
 }
 
 export type Suite = (backend: Backend) => void
+
+export interface SuiteOptions {
+  /** All keys of a place lie in one slot of a cluster: it has a `keyPrefix` with a hash tag. */
+  tagged?: boolean
+}
 
 /** Each call of `freshTarget` takes a database for itself. */
 const DATABASES = 512
@@ -26,32 +38,74 @@ function memory(): Backend {
   return {
     name: 'memory',
     isServer: false,
+    isCluster: false,
     start: () => Promise.resolve(),
     stop: () => Promise.resolve(),
-    freshTarget: () => `memory://${randomUUID()}`,
+    freshTarget: () => Promise.resolve(`memory://${randomUUID()}`),
   }
 }
 
-function single(): Backend {
-  let server: RedisServer | undefined
+/** Something with numbered databases. */
+function withDatabases<S extends { stop(): Promise<void> }>(
+  name: string,
+  start: (args: string[]) => Promise<S>,
+  place: (server: S, database: number) => Target,
+): Backend {
+  let server: S | undefined
   let used = 0
   return {
-    name: 'redis',
+    name,
     isServer: true,
+    isCluster: false,
     async start() {
-      server = await RedisServer.start({ args: ['--databases', String(DATABASES)] })
+      server = await start(['--databases', String(DATABASES)])
     },
     async stop() {
       await server?.stop()
     },
-    freshTarget() {
+    async freshTarget() {
       if (server === undefined) throw new Error('The backend was not started')
       if (used >= DATABASES) throw new Error(`A suite has ${DATABASES} places and no more`)
-      const target = `${server.url}/${used}`
       used += 1
+      return place(server, used - 1)
+    },
+  }
+}
+
+function cluster({ tagged = false }: SuiteOptions): Backend {
+  let servers: RedisCluster | undefined
+  return {
+    name: tagged ? 'a cluster, with a hash tag' : 'a cluster',
+    isServer: true,
+    isCluster: true,
+    async start() {
+      servers = await RedisCluster.start({ replicas: 0 })
+    },
+    async stop() {
+      await servers?.stop()
+    },
+    /** Without a hash tag there is one place only, which is cleared. */
+    async freshTarget() {
+      if (servers === undefined) throw new Error('The backend was not started')
+      const target = { cluster: servers.addresses }
+      if (tagged) return { ...target, keyPrefix: `{${randomUUID()}}:` }
+      await Promise.all(
+        servers.masters.map(async (master) => {
+          using client = await master.client()
+          await client.command('FLUSHALL')
+        }),
+      )
       return target
     },
   }
+}
+
+function single(): Backend {
+  return withDatabases(
+    'redis',
+    (args) => RedisServer.start({ args }),
+    ({ url }, database) => `${url}/${database}`,
+  )
 }
 
 /** Who may see and clear everything, by the target of a user who may not. */
@@ -85,7 +139,7 @@ export function limitedBackend(name: string, rules: () => readonly string[]): Ba
       await admin.close()
     },
     freshTarget() {
-      const free = server.freshTarget()
+      const free = server.freshTarget() as string
       const target = free.replace('redis://', 'redis://limited:limited@')
       administrators.set(target, free)
       return target
@@ -94,8 +148,18 @@ export function limitedBackend(name: string, rules: () => readonly string[]): Ba
 }
 
 /** Runs a suite on every backend. */
-export function onEveryBackend(title: string, suite: Suite): void {
-  for (const backend of [memory(), single()]) {
+export function onEveryBackend(title: string, suite: Suite, options: SuiteOptions = {}): void {
+  const backends = [
+    memory(),
+    single(),
+    withDatabases(
+      'Sentinels',
+      (args) => SentinelTrio.start({ args }),
+      ({ target }, db) => ({ ...target, db }),
+    ),
+    cluster(options),
+  ]
+  for (const backend of backends) {
     describe(`${title} on ${backend.name}`, () => {
       before(() => backend.start())
       after(() => backend.stop())
@@ -106,17 +170,24 @@ export function onEveryBackend(title: string, suite: Suite): void {
 
 /**
  * What is stored, past the code under test. Works on every backend, since it only sends plain commands; keys are
- * given in full.
+ * given in full, but for the prefix that makes a place in a cluster.
  */
 export class Data {
   readonly connection: Connection
+  /** The `keyPrefix` of the target, which callers leave out: it only makes the place. */
+  readonly #prefix: string
 
-  constructor(target: string) {
-    this.connection = connect(administrators.get(target) ?? target)
+  constructor(target: Target) {
+    this.connection = connect((typeof target === 'string' && administrators.get(target)) || target)
+    const { keyPrefix = '' } = typeof target === 'string' ? {} : (target as { keyPrefix?: string })
+    this.#prefix = keyPrefix
   }
 
+  /** The first argument is a key, if there is one. */
   command(name: string, ...args: CommandArgument[]): Promise<CommandReply> {
-    return this.connection.command(name, ...args)
+    const [key, ...rest] = args
+    if (this.#prefix === '' || key === undefined) return this.connection.command(name, ...args)
+    return this.connection.command(name, `${this.#prefix}${String(key)}`, ...rest)
   }
 
   /** A string as it is stored, or null. */
@@ -149,7 +220,9 @@ export class Data {
   }
 
   async keys(): Promise<string[]> {
-    return ((await this.command('KEYS', '*')) as string[]).toSorted()
+    const keys = (await this.connection.command('KEYS', '*')) as string[]
+    const own = keys.filter((key) => key.startsWith(this.#prefix))
+    return own.map((key) => key.slice(this.#prefix.length)).toSorted()
   }
 
   /** Everything that is stored, to compare with later. */
@@ -169,7 +242,7 @@ export class Data {
   }
 
   async clear(): Promise<void> {
-    await this.command('FLUSHDB')
+    await this.connection.command('FLUSHDB')
   }
 
   close(): Promise<void> {

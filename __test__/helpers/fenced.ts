@@ -20,15 +20,19 @@ export interface Stores {
   cache: RedisExecutionCache
   service: Service
   journal: RedisWorkflowRunService
+  /** Of the journal's keys. */
+  prefix: string
 }
 
-export async function openStores(connection: Connection): Promise<Stores> {
+/** `prefix` is that of the journal, which needs a hash tag in a cluster. */
+export async function openStores(connection: Connection, prefix = 'workflows'): Promise<Stores> {
   return {
     runs: new RedisWorkflowStateService(connection),
     saga: new RedisSagaStore<Counter>({ redis: connection }),
     cache: new RedisExecutionCache(connection),
-    service: await openService(connection),
-    journal: new RedisWorkflowRunService(connection),
+    service: await openService(connection, prefix),
+    journal: new RedisWorkflowRunService(connection, prefix),
+    prefix,
   }
 }
 
@@ -39,7 +43,9 @@ export interface Prepared {
   write: (options?: FenceOptions) => Promise<unknown>
 }
 
-export const fenceKey = (record: string): string => `ferroflow:fence:{${record}}`
+export function fenceKey(record: string): string {
+  return `ferroflow:fence:${record.includes('}') ? record : `{${record}}`}`
+}
 
 const runKey = (id: string): string => `workflows:run:${id}`
 
@@ -72,7 +78,10 @@ function ofJournal(write: Write<{ run: string; step: string }>): (stores: Stores
   return async (stores) => {
     const run = await createRun(stores.service)
     const step = await insertStep(stores.service, run, 's')
-    return { record: runKey(run), write: (options) => write(stores, { run, step }, options) }
+    return {
+      record: `${stores.prefix}:run:${run}`,
+      write: (options) => write(stores, { run, step }, options),
+    }
   }
 }
 

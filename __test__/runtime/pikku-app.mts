@@ -7,6 +7,7 @@ import { addFunction } from '@pikku/core/function'
 import { runQueueJob } from '@pikku/core/queue'
 import { rpcService } from '@pikku/core/rpc'
 import { addWorkflow, type PikkuWorkflowWire, type StepState, type WorkflowRun } from '@pikku/core/workflow'
+import type { Target } from '../../index.js'
 import { RedisWorkflowService } from '../../pikku.mjs'
 
 type State = Map<string, Record<string, Record<string, any>>>
@@ -38,7 +39,7 @@ export class PikkuApp {
   #jobs = 0
 
   /** @param deliveries - how often each job is delivered; 0 for an application without a queue */
-  constructor(target: string, deliveries: number) {
+  constructor(target: Target, deliveries: number) {
     this.#deliveries = deliveries
     this.service = new RedisWorkflowService(target)
     const services: any = { workflowService: this.service, logger: quiet, config: {} }

@@ -11,7 +11,7 @@ export function runtime(backend: Backend): void {
   async function open(deliveries: number): Promise<PikkuApp> {
     // The core is an ES module, and this file is none.
     const { PikkuApp: App } = await import('./pikku-app.mjs')
-    const app = new App(backend.freshTarget(), deliveries)
+    const app = new App(await backend.freshTarget(), deliveries)
     apps.push(app)
     return app
   }

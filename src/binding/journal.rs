@@ -47,7 +47,7 @@ impl NativeJournal {
     #[napi(factory)]
     pub fn open(env: Env, connection: &NativeConnection, prefix: String) -> napi::Result<Self> {
         let held = Held::open(env, connection, |backend, key_prefix| {
-            Ok(journal::open(backend, JournalKeys::new(key_prefix, &prefix)?))
+            journal::open(backend, JournalKeys::new(key_prefix, &prefix)?)
         })?;
         Ok(Self { held })
     }

@@ -84,7 +84,7 @@ impl NativeSagas {
     #[napi(factory)]
     pub fn open(env: Env, connection: &NativeConnection, prefix: String) -> napi::Result<Self> {
         let held = Held::open(env, connection, |backend, key_prefix| {
-            Ok(saga::open(backend, SagaKeys::new(key_prefix, &prefix)?))
+            saga::open(backend, SagaKeys::new(key_prefix, &prefix)?)
         })?;
         Ok(Self { held })
     }

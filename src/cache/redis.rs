@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{CacheStore, Document};
-use crate::connection::client::Client;
+use crate::connection::client::{Call, Client};
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,9 +38,34 @@ impl RedisCache {
         self.fence.map(|fence| fence.guard(documents.iter().cloned(), |key| self.keys.fence(key), ttl))
     }
 
-    fn with_keys(&self, name: &str, ids: &[String]) -> Result<Command> {
-        ids.iter().try_fold(Command::new(name), |command, id| Ok(command.arg(self.keys.document(id)?)))
+    fn documents(&self, ids: &[String]) -> Result<Vec<String>> {
+        ids.iter().map(|id| self.keys.document(id)).collect()
     }
+
+    /// Deletes some of the documents at once, under their part of the guard.
+    async fn delete_under(
+        &self,
+        guard: &Guard,
+        call: Call<'_>,
+        group: &[usize],
+        keys: &[String],
+    ) -> Result<()> {
+        let guard = guard.part(group);
+        let keys: Vec<_> = group.iter().map(|place| keys[*place].as_str()).collect();
+        DELETE_DOCUMENTS.run_under(Some(&guard), call, OnLostReply::Repeat, &keys, &[]).await.map(drop)
+    }
+}
+
+/// A command about some of the keys.
+fn with_keys(name: &str, group: &[usize], keys: &[impl AsRef<[u8]>]) -> Command {
+    group.iter().fold(Command::new(name), |command, place| command.arg(&keys[*place]))
+}
+
+/// The outcome of writes that are one operation.
+fn all_done(outcomes: Vec<Result<Reply>>) -> Result<()> {
+    let some = outcomes.iter().any(Result::is_ok);
+    let failed = outcomes.into_iter().find_map(Result::err);
+    failed.map_or(Ok(()), |error| Err(if some { error.after_a_write() } else { error }))
 }
 
 #[async_trait]
@@ -53,9 +78,16 @@ impl CacheStore for RedisCache {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let command = self.with_keys("MGET", ids)?.reads();
-        let values = self.client.call().command(command).await?.into_list()?;
-        values.into_iter().map(Reply::into_bytes).collect()
+        let keys = self.documents(ids)?;
+        let groups = self.client.reached_together(&keys);
+        let commands = groups.iter().map(|group| with_keys("MGET", group, &keys).reads());
+        let mut values = vec![None; keys.len()];
+        for (reply, group) in self.client.call().commands(commands).await.into_iter().zip(&groups) {
+            for (value, place) in reply?.into_list()?.into_iter().zip(group) {
+                values[*place] = value.into_bytes()?;
+            }
+        }
+        Ok(values)
     }
 
     async fn set(&self, document: Document) -> Result<bool> {
@@ -76,15 +108,29 @@ impl CacheStore for RedisCache {
         if ids.is_empty() {
             return Ok(());
         }
-        if self.fence.is_some() {
-            let documents = ids.iter().map(|id| self.keys.document(id)).collect::<Result<Vec<_>>>()?;
-            let keys: Vec<_> = documents.iter().map(String::as_str).collect();
-            let (guard, call) = (self.guard(&documents, None), self.client.call());
-            let deleted = DELETE_DOCUMENTS.run_under(guard.as_ref(), call, OnLostReply::Repeat, &keys, &[]);
-            return deleted.await.map(drop);
+        let (keys, call) = (self.documents(ids)?, self.client.call());
+        let groups = self.client.reached_together(&keys);
+        let Some(guard) = self.guard(&keys, None) else {
+            let commands = groups.iter().map(|group| with_keys("DEL", group, &keys).repeatable());
+            return all_done(call.commands(commands).await);
+        };
+        if let [group] = groups.as_slice() {
+            return self.delete_under(&guard, call, group, &keys).await;
         }
-        let command = self.with_keys("DEL", ids)?.repeatable();
-        self.client.call().command(command).await.map(drop)
+        // All are claimed before the first is deleted, so that none is if one is refused.
+        let (_, fences) = guard.by_slot(None);
+        for fence in fences {
+            fence.raise(call).await?;
+        }
+        let mut outcomes = Vec::with_capacity(groups.len());
+        for group in &groups {
+            outcomes.push(match self.delete_under(&guard, call, group, &keys).await {
+                // Since it was claimed, a later holder has written: what is there is not what was to be deleted.
+                Err(error) if error.kind() == ErrorKind::StaleFence => Ok(Reply::Nil),
+                outcome => outcome.map(|()| Reply::Nil),
+            });
+        }
+        all_done(outcomes)
     }
 
     async fn clear(&self) -> Result<()> {
@@ -105,11 +151,13 @@ impl CacheStore for RedisCache {
             };
             let keys = keys.into_list()?;
             if !keys.is_empty() {
-                let mut delete = Command::new("DEL");
-                for key in keys {
-                    delete.push(&key.into_bytes()?.unwrap_or_default());
-                }
-                call.command(delete.repeatable()).await?;
+                let keys: Vec<_> = keys
+                    .into_iter()
+                    .map(|key| Ok(key.into_bytes()?.unwrap_or_default()))
+                    .collect::<Result<_>>()?;
+                let groups = self.client.reached_together(&keys);
+                let commands = groups.iter().map(|group| with_keys("DEL", group, &keys).repeatable());
+                all_done(call.commands(commands).await)?;
             }
             cursor = next.into_bytes()?.unwrap_or_default();
             if cursor == b"0" {

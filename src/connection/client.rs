@@ -18,6 +18,7 @@ use super::request::Sink;
 use super::sentinel::Sentinels;
 use super::status::StatusBoard;
 use crate::error::{ErrorKind, Result};
+use crate::key::{by_slot, same_slot};
 
 /// A connection to a server, to the master of Sentinels, or to a cluster.
 pub struct Client {
@@ -59,6 +60,17 @@ impl Client {
     /// Whether keys lie on several servers.
     pub fn is_cluster(&self) -> bool {
         matches!(self.topology, Topology::Cluster(_))
+    }
+
+    /// Whether one command or script may touch all these keys. Where it may not, a domain takes ordered steps of one
+    /// slot each.
+    pub fn reaches_at_once<'key>(&self, keys: impl IntoIterator<Item = &'key str>) -> bool {
+        !self.is_cluster() || same_slot(keys)
+    }
+
+    /// Where these keys stand, together those that one command may touch.
+    pub fn reached_together(&self, keys: &[impl AsRef<[u8]>]) -> Vec<Vec<usize>> {
+        if self.is_cluster() { by_slot(keys) } else { vec![(0..keys.len()).collect()] }
     }
 
     /// What became of the connection, for those who watch.

@@ -44,6 +44,16 @@ pub fn same_slot<'key>(keys: impl IntoIterator<Item = &'key str>) -> bool {
     slots.all(|slot| Some(slot) == first)
 }
 
+/// Where these keys stand, those of one slot together.
+pub fn by_slot(keys: &[impl AsRef<[u8]>]) -> Vec<Vec<usize>> {
+    let mut places: Vec<_> = keys.iter().map(|key| slot(key.as_ref())).zip(0..).collect();
+    places.sort_unstable();
+    places
+        .chunk_by(|(one, _), (other, _)| one == other)
+        .map(|of_slot| of_slot.iter().map(|place| place.1).collect())
+        .collect()
+}
+
 /// Whether a key, or the start of one, says itself where it lies.
 pub(super) fn has_tag(key: &str) -> bool {
     let rest = key.split_once('{').map(|(_, rest)| rest);
@@ -107,6 +117,10 @@ mod tests {
     fn keys_of_one_tag_lie_together() {
         assert!(same_slot(["{a}:1", "2{a}", "{a}"]) && same_slot([]) && same_slot(["a"]));
         assert!(!same_slot(["a", "b"]));
+        let groups = by_slot(&["{a}1", "b", "{a}2", "{c}", "{a}3"]);
+        assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 5);
+        assert!(groups.contains(&vec![0, 2, 4]) && groups.contains(&vec![1]), "{groups:?}");
+        assert!(by_slot(&[""; 0]).is_empty());
         for (key, tagged) in
             [("a{b}c", true), ("a{}b", false), ("a{b", false), ("}{", false), ("{}{a}", false)]
         {

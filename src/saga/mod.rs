@@ -2,8 +2,8 @@
 //! from the saga id to it (the layout of @saga-bus/store-redis). The state's bytes come from JavaScript and are
 //! stored as they are; Rust only reads the version and the saga id.
 //!
-//! The index is written together with the state, but a server may evict either; so the state is decisive, and
-//! readers verify what an index says.
+//! The index is written together with the state, but a server may evict either, and in a cluster they may lie apart and
+//! are written one after the other ([`index`]); so the state is decisive, and readers verify what an index says.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,6 +15,7 @@ use lru::LruCache;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+mod index;
 pub mod memory;
 pub mod redis;
 
@@ -87,7 +88,8 @@ pub trait SagaStore: Send + Sync {
     /// Proves that the backend answers.
     async fn ping(&self) -> Result<()>;
 
-    /// Stores a state if what is stored is as expected, as one atomic step together with index and TTL.
+    /// Stores a state with its TTL if what is stored is as expected, as one atomic step. The index is written in the
+    /// same step if it lies in the same slot, and otherwise before it.
     async fn write(&self, write: Write) -> Result<Written>;
 
     /// The state of a correlation id.
@@ -107,11 +109,14 @@ pub trait SagaStore: Send + Sync {
 }
 
 /// The store for a backend.
-pub fn open(backend: &Backend, keys: SagaKeys) -> Arc<dyn SagaStore> {
-    match backend {
-        Backend::Server(client) => Arc::new(redis::RedisSagas::new(Arc::clone(client), keys)),
+pub fn open(backend: &Backend, keys: SagaKeys) -> Result<Arc<dyn SagaStore>> {
+    Ok(match backend {
+        Backend::Server(client) => {
+            let keys = if client.is_cluster() { keys.in_cluster()? } else { keys };
+            Arc::new(redis::RedisSagas::new(Arc::clone(client), keys))
+        }
         Backend::Memory(engine) => Arc::new(memory::MemorySagas::new(Arc::clone(engine), keys)),
-    }
+    })
 }
 
 /// The part of a stored state that the store itself looks at.

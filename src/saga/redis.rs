@@ -1,9 +1,11 @@
-//! Sagas on a Redis server: one script a write, no WATCH.
+//! Sagas on a Redis server: one script a write, no WATCH. In a cluster where state and index lie apart, the script
+//! writes the state alone, between two steps about the index.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::index::{Claim, IndexChange};
 use super::{
     CorrelationIds, Envelope, Expect, SagaStore, Write, Written, correlation_id_of, no_correlation_id,
 };
@@ -63,14 +65,76 @@ impl RedisSagas {
     ) -> Result<Vec<Reply>> {
         let state = self.keys.state(&write.saga_name, correlation_id)?;
         let index = self.keys.index(&write.saga_name, &write.saga_id)?;
-        let (expect, version) = match write.expect {
-            Expect::Absent => ("absent", 0.0),
-            Expect::Version(version) => ("version", version),
-            Expect::AbsentOrVersion(version) => ("either", version),
+        let keys = [state.as_str(), index.as_str()];
+        if self.client.reaches_at_once(keys) {
+            let expect = match write.expect {
+                Expect::Absent => "absent",
+                Expect::Version(_) => "version",
+                Expect::AbsentOrVersion(_) => "either",
+            };
+            return self.write_state(call, write, correlation_id, outdated, &keys, expect).await;
+        }
+        let change = IndexChange::new(call, &self.keys, &index, correlation_id);
+        loop {
+            let stored = match write.expect {
+                Expect::Version(_) => true,
+                Expect::Absent | Expect::AbsentOrVersion(_) => self.exists(call, &state).await?,
+            };
+            let (expect, claims) = match write.expect {
+                Expect::Absent => ("absent", !stored),
+                Expect::Version(_) => ("version", true),
+                Expect::AbsentOrVersion(_) => (if stored { "present" } else { "either" }, true),
+            };
+            let claim = match claims {
+                true => change.claim(write.ttl, !stored, outdated).await?,
+                false => Claim::Absent,
+            };
+            if let Claim::Indexed(id) = claim {
+                return Ok(vec![Reply::text("indexed"), Reply::Bytes(id)]);
+            }
+            let reply = self.write_state(call, write, correlation_id, outdated, &keys[..1], expect).await;
+            let outcome = match &reply {
+                Ok(reply) => reply.first().cloned().map(Reply::into_bytes).transpose()?.flatten(),
+                Err(error) if error.kind() == ErrorKind::OutcomeUnknown => return reply,
+                Err(_) => None,
+            };
+            match outcome.as_deref() {
+                Some(b"updated" | b"inserted") if claim == Claim::Absent && claims => {
+                    change.follow(write.ttl, outdated).await;
+                }
+                Some(b"updated" | b"inserted") => change.settle(&claim, true, write.ttl).await,
+                Some(b"opaque") => change.keep_index().await,
+                _ => change.settle(&claim, false, write.ttl).await,
+            }
+            // Deleted since we looked.
+            if expect == "present" && outcome.as_deref() == Some(b"missing") && call.has_time_left() {
+                continue;
+            }
+            return reply;
+        }
+    }
+
+    async fn exists(&self, call: Call<'_>, key: &str) -> Result<bool> {
+        let exists = call.command(Command::new("EXISTS").arg(key).reads()).await;
+        exists.map(|reply| reply == Reply::Int(1)).map_err(|error| error.about(key))
+    }
+
+    /// Writes the state, and the index if it is among the keys.
+    async fn write_state(
+        &self,
+        call: Call<'_>,
+        write: &Write,
+        correlation_id: &str,
+        outdated: &str,
+        keys: &[&str],
+        expect: &str,
+    ) -> Result<Vec<Reply>> {
+        let version = match write.expect {
+            Expect::Absent => 0.0,
+            Expect::Version(version) | Expect::AbsentOrVersion(version) => version,
         };
         let version = version.to_string();
         let ttl = write.ttl.map_or(0, |ttl| ttl.get()).to_string();
-        let keys = [state.as_str(), index.as_str()];
         let mut arguments = [
             expect.as_bytes(),
             write.saga_id.as_bytes(),
@@ -82,18 +146,18 @@ impl RedisSagas {
             b"0",
             outdated.as_bytes(),
         ];
-        let guard = self.guard(&state, write.ttl);
+        let guard = self.guard(keys[0], write.ttl);
         let guard = guard.as_ref();
-        let first = WRITE.run_under(guard, call, OnLostReply::Report, &keys, &arguments).await;
+        let first = WRITE.run_under(guard, call, OnLostReply::Report, keys, &arguments).await;
         let reply = match first {
             // Told that it may have happened already, the script can tell our write from another's.
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
                 arguments[7] = b"1";
-                WRITE.run_under(guard, call, OnLostReply::Repeat, &keys, &arguments).await.map_err(|_| error)
+                WRITE.run_under(guard, call, OnLostReply::Repeat, keys, &arguments).await.map_err(|_| error)
             }
             outcome => outcome,
         };
-        reply.and_then(Reply::into_list).map_err(|error| error.about(&state))
+        reply.and_then(Reply::into_list).map_err(|error| error.about(keys[0]))
     }
 
     /// What the script could not decide because it cannot read the stored JSON.
@@ -119,8 +183,14 @@ impl RedisSagas {
             return Ok(Some(Written::Conflict { actual }));
         }
         let index = self.keys.index(&write.saga_name, &write.saga_id)?;
-        let replaced =
-            self.replace(call, [&state, &index], stored, correlation_id, &write.json, write.ttl).await?;
+        let keys = [state.as_str(), &index];
+        let together = self.client.reaches_at_once(keys);
+        let keys = if together { &keys[..] } else { &keys[..1] };
+        let replaced = self.replace(call, keys, stored, correlation_id, &write.json, write.ttl).await?;
+        if replaced && !together {
+            let change = IndexChange::new(call, &self.keys, &index, correlation_id);
+            change.follow(write.ttl, "").await;
+        }
         Ok(replaced.then_some(Written::Updated))
     }
 
@@ -128,7 +198,7 @@ impl RedisSagas {
     async fn replace(
         &self,
         call: Call<'_>,
-        keys: [&str; 2],
+        keys: &[&str],
         stored: &[u8],
         correlation_id: &str,
         json: &[u8],
@@ -139,7 +209,7 @@ impl RedisSagas {
         let ttl = ttl.map_or(0, |ttl| ttl.get()).to_string();
         let arguments = [digest.as_bytes(), correlation_id.as_bytes(), json, ttl.as_bytes()];
         REPLACE
-            .run_under(guard.as_ref(), call, OnLostReply::Report, &keys, &arguments)
+            .run_under(guard.as_ref(), call, OnLostReply::Report, keys, &arguments)
             .await
             .and_then(Reply::into_int)
             .map(|replaced| replaced == 1)
@@ -163,7 +233,13 @@ impl RedisSagas {
     ) -> Result<bool> {
         let state = self.keys.state(saga_name, correlation_id)?;
         for _ in 0..DELETE_ATTEMPTS {
-            let Some(stored) = self.get(call, &state).await? else { return Ok(false) };
+            let Some(stored) = self.get(call, &state).await? else {
+                if let Some(wanted) = wanted_id {
+                    self.drop_dangling(call, &state, &self.keys.index(saga_name, wanted)?, correlation_id)
+                        .await?;
+                }
+                return Ok(false);
+            };
             let envelope = Envelope::read(&stored, &state)?;
             let saga_id = match (wanted_id, envelope.saga_id()) {
                 (Some(wanted), _) if !envelope.is_of(wanted) => return Ok(false),
@@ -174,9 +250,25 @@ impl RedisSagas {
             };
             let index = self.keys.index(saga_name, saga_id)?;
             self.correlation_ids.forget(&index);
-            if self.replace(call, [&state, &index], &stored, correlation_id, b"", None).await? {
+            let keys = [state.as_str(), &index];
+            if self.client.reaches_at_once(keys) {
+                if self.replace(call, &keys, &stored, correlation_id, b"", None).await? {
+                    return Ok(true);
+                }
+                continue;
+            }
+            let change = IndexChange::new(call, &self.keys, &index, correlation_id);
+            change.announce().await?;
+            let deleted = self.replace(call, &keys[..1], &stored, correlation_id, b"", None).await;
+            if deleted == Ok(true) {
+                if !change.drop_index().await {
+                    // It is deleted, whatever becomes of the index.
+                    let _ = self.drop_dangling(call, &state, &index, correlation_id).await;
+                }
                 return Ok(true);
             }
+            change.keep_index().await;
+            deleted?;
         }
         Err(Error::new(
             ErrorKind::ServerNotReady,
@@ -185,6 +277,27 @@ impl RedisSagas {
             ),
         )
         .about(&state))
+    }
+
+    /// Takes away an index that leads to no state: what a deletion left behind that broke off.
+    async fn drop_dangling(
+        &self,
+        call: Call<'_>,
+        state: &str,
+        index: &str,
+        correlation_id: &str,
+    ) -> Result<()> {
+        if self.client.reaches_at_once([state, index]) {
+            return Ok(());
+        }
+        let change = IndexChange::new(call, &self.keys, index, correlation_id);
+        change.announce().await?;
+        // Nobody can have claimed it since without being noticed.
+        match self.exists(call, state).await? {
+            true => change.keep_index().await,
+            false => drop(change.drop_index().await),
+        }
+        Ok(())
     }
 
     async fn delete_indexed(&self, call: Call<'_>, saga_name: &str, saga_id: &str) -> Result<bool> {

@@ -38,7 +38,7 @@ pub const MARK: &[u8] = b"true";
 /// Executions in one backend.
 #[async_trait]
 pub trait TaskStore: Send + Sync {
-    /// Applies a change as one atomic step.
+    /// Applies a change: as one atomic step where the keys lie in one slot, otherwise in steps of which one decides.
     async fn apply(&self, execution: &str, change: Change<'_>, ttl: Option<Millis>) -> Result<()>;
 
     /// Whether the execution was begun and not disposed of.

@@ -36,6 +36,16 @@ impl RedisWorkflows {
         Ok(Some(fence.guard([self.keys.run(run_id)?], |run| self.keys.fence(run), None)))
     }
 
+    /// In a cluster, the run's fence is checked before the step is written, in another slot. So the step has a fence of
+    /// its own beside it: no later holder's write of the step can be overwritten in between.
+    fn guard_of_step(&self, run_id: &str, step_name: &str) -> Result<Option<Guard>> {
+        let (run, step) = (self.keys.run(run_id)?, self.keys.step(run_id, step_name)?);
+        if self.client.reaches_at_once([run.as_str(), &step]) {
+            return self.guard(run_id);
+        }
+        Ok(self.fence.map(|fence| fence.guard([run, step], |record| self.keys.fence(record), None)))
+    }
+
     async fn fields(&self, key: &str) -> Result<Fields> {
         let reply = self
             .client
@@ -56,7 +66,7 @@ impl RedisWorkflows {
         further: &[&[u8]],
         on_lost_reply: OnLostReply,
     ) -> Result<()> {
-        let (key, guard) = (self.keys.step(run_id, step_name)?, self.guard(run_id)?);
+        let (key, guard) = (self.keys.step(run_id, step_name)?, self.guard_of_step(run_id, step_name)?);
         let now = now.to_string();
         let arguments = [&[status.as_bytes(), now.as_bytes()], further].concat();
         ADVANCE_STEP

@@ -1,7 +1,7 @@
 -- Writes or deletes a saga whose stored bytes are still those that the caller read.
 --
 -- KEYS[1]  state
--- KEYS[2]  index: saga id to correlation id
+-- KEYS[2]  index: saga id to correlation id; none if it lies elsewhere and is not the business of this script
 -- ARGV[1]  SHA-1 of the bytes that were read
 -- ARGV[2]  correlation id
 -- ARGV[3]  new state; empty to delete
@@ -18,14 +18,14 @@ if not stored or redis.sha1hex(stored) ~= ARGV[1] then
 end
 if ARGV[3] == '' then
   redis.call('DEL', KEYS[1])
-  if redis.call('GET', KEYS[2]) == ARGV[2] then
+  if KEYS[2] and redis.call('GET', KEYS[2]) == ARGV[2] then
     redis.call('DEL', KEYS[2])
   end
-elseif ARGV[4] == '0' then
-  redis.call('SET', KEYS[1], ARGV[3])
-  redis.call('SET', KEYS[2], ARGV[2])
-else
-  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
+  return 1
+end
+local ttl = ARGV[4] ~= '0' and { 'PX', ARGV[4] } or {}
+redis.call('SET', KEYS[1], ARGV[3], unpack(ttl))
+if KEYS[2] then
+  redis.call('SET', KEYS[2], ARGV[2], unpack(ttl))
 end
 return 1

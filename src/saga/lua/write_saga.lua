@@ -1,8 +1,8 @@
 -- Writes the state of a saga and its index, if what is stored is as expected.
 --
 -- KEYS[1]  state
--- KEYS[2]  index: saga id to correlation id
--- ARGV[1]  what must be stored: absent, version, or either
+-- KEYS[2]  index: saga id to correlation id; none if it lies elsewhere and is not the business of this script
+-- ARGV[1]  what must be stored: absent, version, either, or present, which is either without inserting
 -- ARGV[2]  saga id
 -- ARGV[3]  correlation id
 -- ARGV[4]  expected version
@@ -24,19 +24,17 @@ local stored = redis.pcall('GET', KEYS[1])
 if type(stored) == 'table' then
   return stored
 end
-local index = redis.pcall('GET', KEYS[2])
+local index = KEYS[2] and redis.pcall('GET', KEYS[2])
 if type(index) == 'table' then
   return index
 end
 local expected, saga_id, correlation_id = ARGV[1], ARGV[2], ARGV[3]
 
 local function write(outcome, json)
-  if ARGV[7] == '0' then
-    redis.call('SET', KEYS[1], json)
-    redis.call('SET', KEYS[2], correlation_id)
-  else
-    redis.call('SET', KEYS[1], json, 'PX', ARGV[7])
-    redis.call('SET', KEYS[2], correlation_id, 'PX', ARGV[7])
+  local ttl = ARGV[7] ~= '0' and { 'PX', ARGV[7] } or {}
+  redis.call('SET', KEYS[1], json, unpack(ttl))
+  if KEYS[2] then
+    redis.call('SET', KEYS[2], correlation_id, unpack(ttl))
   end
   return { outcome }
 end
@@ -47,7 +45,7 @@ end
 
 local if_absent = ARGV[6] ~= '' and ARGV[6] or ARGV[5]
 if not stored then
-  if expected == 'version' then
+  if expected == 'version' or expected == 'present' then
     return { 'missing' }
   end
   return write('inserted', if_absent)

@@ -245,9 +245,12 @@ pub trait JournalStore: Send + Sync {
 }
 
 /// The store for a backend.
-pub fn open(backend: &Backend, keys: JournalKeys) -> Arc<dyn JournalStore> {
-    match backend {
-        Backend::Server(client) => Arc::new(redis::RedisJournal::new(Arc::clone(client), keys)),
+pub fn open(backend: &Backend, keys: JournalKeys) -> Result<Arc<dyn JournalStore>> {
+    Ok(match backend {
+        Backend::Server(client) => {
+            let keys = if client.is_cluster() { keys.in_cluster()? } else { keys };
+            Arc::new(redis::RedisJournal::new(Arc::clone(client), keys))
+        }
         Backend::Memory(engine) => Arc::new(memory::MemoryJournal::new(Arc::clone(engine), keys)),
-    }
+    })
 }

@@ -122,8 +122,7 @@ export function limitedBackend(name: string, rules: () => readonly string[]): Ba
     name,
     async start() {
       await server.start()
-      const target = server.freshTarget()
-      const admin = connect(target)
+      const admin = connect(await server.freshTarget())
       // Places are databases, and a few tests send a PING of their own.
       await admin.command(
         'ACL',
@@ -138,8 +137,8 @@ export function limitedBackend(name: string, rules: () => readonly string[]): Ba
       )
       await admin.close()
     },
-    freshTarget() {
-      const free = server.freshTarget() as string
+    async freshTarget() {
+      const free = (await server.freshTarget()) as string
       const target = free.replace('redis://', 'redis://limited:limited@')
       administrators.set(target, free)
       return target

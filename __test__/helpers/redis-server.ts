@@ -161,7 +161,9 @@ export class RedisServer {
     const failure = await Promise.race([ended, this.#ready(Date.now() + readyTimeoutMs)])
     if (failure === undefined) return
     await this.#end('SIGKILL')
-    throw new Error(`${program} on port ${this.port} ${failure}. Its log:\n${this.log() || '(empty)'}`)
+    throw new Error(
+      `${serverProgram()} on port ${this.port} ${failure}. Its log:\n${this.log() || '(empty)'}`,
+    )
   }
 
   #config(): string {

@@ -8,6 +8,7 @@ use napi::{Env, JsValue, Unknown};
 
 use crate::connection::command::Command;
 use crate::error::{Error, Result};
+use crate::metrics::Operation;
 use crate::runtime::{Answer, Environment, Output};
 use crate::time::Millis;
 
@@ -17,9 +18,10 @@ const WORD_BUFFER: usize = 1024;
 /// Runs an operation on the I/O thread; its answer settles the promise that is returned.
 pub(super) fn answer<'env>(
     env: &'env Env,
-    operation: impl Future<Output = Answer> + Send + 'static,
+    operation: &'static Operation,
+    task: impl Future<Output = Answer> + Send + 'static,
 ) -> napi::Result<Unknown<'env>> {
-    let answer = Environment::of(env)?.submit_task(operation)?;
+    let answer = Environment::of(env)?.submit_task(operation, task)?;
     Ok(promise(env, answer))
 }
 

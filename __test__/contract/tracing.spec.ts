@@ -5,6 +5,7 @@ import { tracingChannel } from 'node:diagnostics_channel'
 import { describe, it } from 'node:test'
 import * as ferroflow from '../../index.js'
 import { type OperationContext, tracedOperations } from '../../index.js'
+import { traced } from '../../ts/tracing.js'
 
 const EVENTS = ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const
 
@@ -100,6 +101,33 @@ describe('a traced operation', () => {
     await connection.command('PING')
     assert.equal(messages.length, 4)
     await connection.close()
+  })
+})
+
+describe('an operation without a subscriber', () => {
+  it('is the method itself: the same promise, and nothing is made for nobody', async () => {
+    const promise = Promise.resolve()
+    let asked = 0
+    const method = (): Promise<void> => promise
+    const target = traced(
+      'RedisWakeSignaler',
+      { signal: method, signalMany: method, publish: method },
+      () => {
+        asked += 1
+        return {}
+      },
+    )
+    assert.equal(target.signal(), promise)
+    assert.equal(asked, 0)
+    const messages = await heard('RedisWakeSignaler.signal', async () => {
+      assert.equal(target.publish(), promise, 'of another operation')
+      const followed = target.signal()
+      assert.notEqual(followed, promise)
+      await followed
+    })
+    assert.equal(asked, 1)
+    assert.equal(messages.length, 4)
+    assert.equal(target.signal(), promise)
   })
 })
 

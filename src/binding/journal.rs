@@ -3,25 +3,21 @@
 use napi::{Env, Unknown};
 use napi_derive::napi;
 
-use super::arguments::{answer, done, texts, timestamp};
+use super::arguments::{answer, bytes, count, done, texts, texts_or_null, timestamp};
 use super::connection::NativeConnection;
 use super::handle::Held;
 use crate::key::JournalKeys;
 use crate::metrics::operation;
 use crate::runtime::Output;
+use crate::workflow::StatusChange;
 use crate::workflow::journal::{
     self, Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, Step, StepChange, StepHistory,
 };
-use crate::workflow::{Fields, StatusChange};
 
 /// The journal of runs under one prefix of one connection.
 #[napi]
 pub struct NativeJournal {
     held: Held<dyn JournalStore>,
-}
-
-fn texts_or_null(found: Option<Vec<Vec<u8>>>) -> Output {
-    found.map_or(Output::Null, texts)
 }
 
 fn step(Step { name, fields }: Step) -> Output {
@@ -30,15 +26,6 @@ fn step(Step { name, fields }: Step) -> Output {
 
 fn history(StepHistory { name, from, entries }: StepHistory) -> Output {
     Output::List(vec![Output::Text(name), Output::Text(from), texts(entries)])
-}
-
-fn bytes(texts: Vec<String>) -> Fields {
-    texts.into_iter().map(String::into_bytes).collect()
-}
-
-/// TypeScript has checked that it is a whole number that is not negative; `as` saturates the rest.
-fn count(number: f64) -> u64 {
-    number as u64
 }
 
 #[napi]

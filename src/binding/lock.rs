@@ -7,7 +7,7 @@ use napi::{Env, Unknown};
 use napi_derive::napi;
 use tokio::sync::Notify;
 
-use super::arguments::{answer, done, thrown};
+use super::arguments::{answer, done, fence, millis, thrown};
 use super::connection::{NativeConnection, next_id};
 use super::handle::{Held, closed_error};
 use crate::error::{Error, ErrorKind, Result};
@@ -393,18 +393,4 @@ fn holder(token: Option<&[u8]>) -> Output {
         millis(claimant.caps.liveness),
         millis(claimant.caps.max_hold),
     ])
-}
-
-/// A fence that came back from JavaScript.
-fn fence(name: &str, value: f64) -> Result<u64> {
-    const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
-    if value.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&value) {
-        return Ok(value as u64);
-    }
-    let problem = format!("{name} must be a whole number from 0 to 2^53 - 1, not {value}");
-    Err(Error::new(ErrorKind::InvalidArgument, problem))
-}
-
-fn millis(millis: Option<Millis>) -> Output {
-    millis.map_or(Output::Null, |millis| Output::Number(millis.get() as f64))
 }

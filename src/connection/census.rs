@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use serde::Serialize;
 
+use super::client::Client;
 use super::config::Config;
 use super::in_use;
 use super::node::{Node, lock};
@@ -47,22 +48,33 @@ pub fn open() -> BTreeMap<String, Open> {
         if node.is_closing() {
             continue;
         }
-        let open = addresses.entry(address_of(node.config())).or_insert(Open {
-            ready: true,
-            waiting: 0,
-            unanswered: 0,
-        });
-        let (waiting, unanswered) = node.batch().lengths();
-        open.waiting += waiting;
-        open.unanswered += unanswered;
-        open.ready &= node.status.get() == Status::Ready;
+        add(&mut addresses, node.config(), node.status.get(), node.batch().lengths());
+    }
+    // A cluster is more than its nodes: it may be without one, and keep what no node can take.
+    for client in clients().iter().filter(|client| client.is_cluster()) {
+        add(&mut addresses, client.config(), client.status().get(), (client.parked(), 0));
     }
     addresses
 }
 
+fn add(addresses: &mut BTreeMap<String, Open>, config: &Config, status: Status, lengths: (usize, usize)) {
+    let open = addresses.entry(address_of(config)).or_insert(Open { ready: true, waiting: 0, unanswered: 0 });
+    open.waiting += lengths.0;
+    open.unanswered += lengths.1;
+    open.ready &= status == Status::Ready;
+}
+
+/// What is in use by somebody.
+fn clients() -> Vec<Arc<Client>> {
+    in_use()
+        .iter()
+        .flat_map(|connections| connections.values())
+        .map(|(client, _)| Arc::clone(client))
+        .collect()
+}
+
 /// Whether anything is connected, and everything that should be is.
 pub fn all_ready() -> bool {
-    let in_use = in_use();
-    let Some(connections) = in_use.as_ref() else { return false };
-    !connections.is_empty() && connections.values().all(|(client, _)| client.status().get() == Status::Ready)
+    let clients = clients();
+    !clients.is_empty() && clients.iter().all(|client| client.status().get() == Status::Ready)
 }

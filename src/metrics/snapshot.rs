@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::{CODES, CONNECTIONS, Counter, FAILURES, Histogram, LOCKS, OPERATIONS, lock};
+use super::{CODES, CONNECTIONS, Counter, FAILURES, Histogram, LOCKS, OPERATIONS, lock, of_address};
 use crate::connection::census;
 
 /// All numbers, at one moment as far as atomics without an order allow.
@@ -60,6 +60,8 @@ struct LockSnapshot {
 /// What all counters say now.
 pub fn snapshot() -> Snapshot {
     let mut open = census::open();
+    // What is open and has no counters: a cluster, whose nodes have them.
+    open.keys().for_each(|address| drop(of_address(address.clone())));
     let counted = lock(&CONNECTIONS);
     let connections = counted.iter().map(|(address, counted)| ConnectionSnapshot {
         address: address.clone(),
@@ -128,7 +130,7 @@ fn seconds(micros: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{of_address, operation};
+    use crate::metrics::operation;
 
     #[test]
     fn operations_of_one_name_are_one() {

@@ -61,19 +61,19 @@ impl Client {
         matches!(self.topology, Topology::Cluster(_))
     }
 
-    /// How many commands wait for some node of a cluster to take them.
-    pub fn parked(&self) -> usize {
-        match &self.topology {
-            Topology::Node(_) => 0,
-            Topology::Cluster(cluster) => cluster.parked(),
-        }
-    }
-
     /// What became of the connection, for those who watch.
     pub fn status(&self) -> &StatusBoard {
         match &self.topology {
             Topology::Node(node) => &node.status,
             Topology::Cluster(cluster) => &cluster.status,
+        }
+    }
+
+    /// How many commands wait for some node of a cluster to take them.
+    pub fn parked(&self) -> usize {
+        match &self.topology {
+            Topology::Node(_) => 0,
+            Topology::Cluster(cluster) => cluster.parked(),
         }
     }
 

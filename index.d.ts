@@ -1310,5 +1310,21 @@ export interface SagaMetadata {
   timeoutMs?: number | null
   timeoutExpiresAt?: Date | string | number | null
 }
+/**
+ * The operations that can be traced, as `class.method`. Each is a `TracingChannel` of `node:diagnostics_channel`, by the
+ * name `ferroflow:{operation}`, whose messages are an {@link OperationContext}.
+ */
+export declare const tracedOperations: readonly string[]
+/** What subscribers of an operation's tracing channel get: one object for all its messages. */
+export interface OperationContext {
+  /** One of {@link tracedOperations}, such as `RedisSagaStore.save`. */
+  readonly operation: string
+  /** Of `Connection.command`, the name of the command in upper case. */
+  readonly command?: string
+  /** What the promise resolved with, from `asyncStart` on. */
+  result?: unknown
+  /** What it rejected with, from `error` on. */
+  error?: unknown
+}
 
 export {}

@@ -24,6 +24,7 @@ export const {
   createRedisStore,
   defineRedisWorkflowService,
   defineRedisWorkflowStateService,
+  tracedOperations,
 } = ferroflow
 
 export default ferroflow

@@ -270,6 +270,9 @@ export interface LockRequest {
   label: string
 }
 
+/** All metrics of the process, as JSON. */
+export declare function metricsSnapshot(): string
+
 /** A write of one state. */
 export interface SagaWrite {
   /** Name of the saga's type. */

@@ -846,3 +846,4 @@ module.exports.NativeSubscription = nativeBinding.NativeSubscription
 module.exports.NativeTasks = nativeBinding.NativeTasks
 module.exports.NativeWorkflows = nativeBinding.NativeWorkflows
 module.exports.addEventSink = nativeBinding.addEventSink
+module.exports.metricsSnapshot = nativeBinding.metricsSnapshot

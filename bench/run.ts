@@ -10,6 +10,7 @@ import { measureJournal } from './journal.js'
 import { measureLocks } from './locks.js'
 import { measureRaw } from './raw.js'
 import { measureSignal } from './signal.js'
+import { measureTracing } from './tracing.js'
 
 async function main(): Promise<void> {
   await using server = await RedisServer.start()
@@ -27,6 +28,7 @@ async function main(): Promise<void> {
   if (only === undefined || only === 'idle') await measureIdle(server)
   if (only === undefined || only === 'memory') await measureMemory(server)
   if (only === undefined || only === 'journal') await measureJournal(server)
+  if (only === undefined || only === 'tracing') await measureTracing(server)
 }
 
 void main()

@@ -7,6 +7,7 @@
 //! - [`fence`]: the number of a lock's acquisition, and what it refuses.
 //! - [`script`]: Lua scripts and how they are called.
 //! - [`time`]: checked milliseconds and a clock that counts suspend.
+//! - [`metrics`]: what is counted, and the snapshot of it.
 //! - [`runtime`]: the I/O thread and the way of a call from JavaScript to it and back.
 //! - [`connection`]: a target becomes a connection; commands of one tick leave as one pipeline.
 //! - [`memory`]: the embedded engine behind `memory://`.
@@ -24,6 +25,7 @@ pub mod fence;
 pub mod key;
 pub mod lock;
 pub mod memory;
+pub mod metrics;
 pub mod runtime;
 pub mod saga;
 pub mod script;

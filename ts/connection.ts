@@ -6,6 +6,7 @@ import { ArgumentError, ConfigError, ServerError, fromNative } from './errors.js
 import { binding, guarded, listen, settled } from './native.js'
 import type { ConnectionOptions, NativeAddress, NativeConfig, Target } from './options.js'
 import { type LooseOptions, resolveTarget } from './target.js'
+import { traced } from './tracing.js'
 import { kindOf } from './validate.js'
 
 /** `connecting` at first, `ready`, `reconnecting` after a loss or a refusal, `closed` by its owner. */
@@ -258,6 +259,10 @@ export class Connection extends EventEmitter<ConnectionEvents> {
     return `Connection { address: '${this.#address}', status: '${this.status}' }`
   }
 }
+
+traced('Connection', Connection.prototype, ([name]) =>
+  typeof name === 'string' && /^[a-z.]{1,20}$/i.test(name) ? { command: name.toUpperCase() } : {},
+)
 
 /**
  * Connects to a target. Returns at once; calls wait until the connection is up.

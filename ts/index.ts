@@ -92,4 +92,5 @@ export type {
   JournalStepStatus,
 } from './journal.js'
 export type { SagaMetadata } from './saga.js'
+export { tracedOperations, type OperationContext } from './tracing.js'
 export type { StoredError, WorkflowStatus } from './workflow.js'

@@ -18,6 +18,7 @@ import {
 import { Certificates } from '../helpers/certificates'
 import { SECRET, like } from '../helpers/errors'
 import { Load } from '../helpers/load'
+import { added, scrape } from '../helpers/metrics'
 import { RedisCluster } from '../helpers/redis-cluster'
 import { RedisServer } from '../helpers/redis-server'
 import { ScriptedServer } from '../helpers/scripted-server'
@@ -203,6 +204,38 @@ describe('a cluster target', () => {
     assert.ok(ms < 1000, `${ms} ms`)
     assert.deepEqual(await Promise.all(calls), ['OK', 'OK', 'OK'])
     await assert.rejects(somebody.command('GET', 'a'), { code: 'CLOSED' })
+  })
+
+  it('counts what each node gets, and what fails there', async () => {
+    const connection = connect({ cluster: cluster.addresses, password: SECRET })
+    await connection.command('DBSIZE')
+    const change = await added(async () => {
+      assert.equal(typeof (await connection.command('DBSIZE')), 'number')
+      await assert.rejects(connection.command('SCRIPT', 'NO-SUCH'), { code: 'SERVER_ERROR' })
+      await until('all have answered', async () => {
+        const unanswered = [...(await scrape())].filter(([name]) =>
+          name.startsWith('ferroflow_commands_unanswered'),
+        )
+        return unanswered.length === 4 && unanswered.every(([, count]) => count === 0)
+      })
+    })
+    const counts = Object.entries(change).filter(([name]) =>
+      name.startsWith('ferroflow_connection_commands_total'),
+    )
+    const expected = cluster.masters.map(({ port }) => [
+      `ferroflow_connection_commands_total{address="127.0.0.1:${port}"}`,
+      2,
+    ])
+    assert.deepEqual(counts.toSorted(), expected.toSorted())
+    assert.equal(change['redis_commands_total'], 6)
+    assert.equal(change['redis_commands_failed_total'], 3)
+    const series = await scrape()
+    assert.equal(series.get('redis_connection_status'), 1)
+    const whole = [...series.keys()].filter((name) =>
+      name.startsWith('ferroflow_connection_status{address="the cluster'),
+    )
+    assert.equal(whole.length, 1)
+    await connection.close()
   })
 
   it('refuses what it cannot do', () => {

@@ -7,7 +7,8 @@ use napi::sys;
 use napi::{Env, JsValue, Unknown};
 
 use crate::connection::command::Command;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Operation;
 use crate::runtime::{Answer, Environment, Output};
 use crate::time::Millis;
 
@@ -17,9 +18,10 @@ const WORD_BUFFER: usize = 1024;
 /// Runs an operation on the I/O thread; its answer settles the promise that is returned.
 pub(super) fn answer<'env>(
     env: &'env Env,
-    operation: impl Future<Output = Answer> + Send + 'static,
+    operation: &'static Operation,
+    task: impl Future<Output = Answer> + Send + 'static,
 ) -> napi::Result<Unknown<'env>> {
-    let answer = Environment::of(env)?.submit_task(operation)?;
+    let answer = Environment::of(env)?.submit_task(operation, task)?;
     Ok(promise(env, answer))
 }
 
@@ -33,9 +35,39 @@ pub(super) fn texts(texts: Vec<Vec<u8>>) -> Output {
     Output::List(texts.into_iter().map(Output::Text).collect())
 }
 
+/// Texts as a list, or `null`.
+pub(super) fn texts_or_null(found: Option<Vec<Vec<u8>>>) -> Output {
+    found.map_or(Output::Null, texts)
+}
+
+/// Texts as the core takes them.
+pub(super) fn bytes(texts: Vec<String>) -> Vec<Vec<u8>> {
+    texts.into_iter().map(String::into_bytes).collect()
+}
+
 /// Milliseconds since 1970.
 pub(super) fn timestamp(now: f64) -> Result<u64> {
     Millis::zero_or_more("the time", now).map(Millis::get)
+}
+
+/// TypeScript has checked that it is a whole number that is not negative; `as` saturates the rest.
+pub(super) fn count(number: f64) -> u64 {
+    number as u64
+}
+
+/// A fence that came back from JavaScript.
+pub(super) fn fence(name: &str, value: f64) -> Result<u64> {
+    const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+    if value.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&value) {
+        return Ok(value as u64);
+    }
+    let problem = format!("{name} must be a whole number from 0 to 2^53 - 1, not {value}");
+    Err(Error::new(ErrorKind::InvalidArgument, problem))
+}
+
+/// A duration, or `null`.
+pub(super) fn millis(millis: Option<Millis>) -> Output {
+    millis.map_or(Output::Null, |millis| Output::Number(millis.get() as f64))
 }
 
 /// A promise made by [`Environment`], as the return value of a method.

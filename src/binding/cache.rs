@@ -8,6 +8,7 @@ use super::connection::NativeConnection;
 use super::handle::Held;
 use crate::cache::{self, CacheStore, Document};
 use crate::key::CacheKeys;
+use crate::metrics::operation;
 use crate::runtime::Output;
 use crate::time::Millis;
 
@@ -32,7 +33,7 @@ impl NativeCache {
     #[napi(ts_return_type = "Promise<(string | null)[]>")]
     pub fn get_many<'env>(&self, env: &'env Env, ids: Vec<String>) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("cache.getMany"), async move {
             let documents = store?.get_many(&ids).await?;
             Ok(Output::List(documents.into_iter().map(Output::text_or_null).collect()))
         })
@@ -50,7 +51,7 @@ impl NativeCache {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, CacheStore::under);
-        answer(env, async move {
+        answer(env, operation!("cache.set"), async move {
             let ttl = Millis::positive("ttl", ttl)?;
             store?.set(Document { id, json: json.into_bytes(), updated_at, ttl }).await.map(Output::Bool)
         })
@@ -65,13 +66,13 @@ impl NativeCache {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, CacheStore::under);
-        answer(env, async move { store?.delete_many(&ids).await.map(done) })
+        answer(env, operation!("cache.deleteMany"), async move { store?.delete_many(&ids).await.map(done) })
     }
 
     /// Forgets everything under the prefix.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn clear<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.clear().await.map(done) })
+        answer(env, operation!("cache.clear"), async move { store?.clear().await.map(done) })
     }
 }

@@ -11,6 +11,7 @@ use super::arguments::{answer, command, promise, thrown};
 use super::handle::Handle;
 use crate::connection::Backend;
 use crate::connection::command::Command;
+use crate::metrics::operation;
 use crate::runtime::io_thread::Work;
 use crate::runtime::{Environment, Output, Settler};
 
@@ -81,7 +82,8 @@ impl NativeConnection {
     ) -> napi::Result<Unknown<'env>> {
         let command = command(env, &words)?;
         let convert = if buffers { Output::from_reply_as_buffers } else { Output::from_reply };
-        let answer = Environment::of(env)?.submit(|settler| self.send(command, convert, settler))?;
+        let answer = Environment::of(env)?
+            .submit(operation!("connection.command"), |settler| self.send(command, convert, settler))?;
         Ok(promise(env, answer))
     }
 
@@ -90,7 +92,7 @@ impl NativeConnection {
     pub fn close<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let closing = self.handle.close();
         let backend = self.handle.any_backend().clone();
-        answer(env, async move {
+        answer(env, operation!("connection.close"), async move {
             if let (true, Backend::Server(client)) = (closing, backend) {
                 client.closed().await;
             }

@@ -3,24 +3,21 @@
 use napi::{Env, Unknown};
 use napi_derive::napi;
 
-use super::arguments::{answer, done, texts, timestamp};
+use super::arguments::{answer, bytes, count, done, texts, texts_or_null, timestamp};
 use super::connection::NativeConnection;
 use super::handle::Held;
 use crate::key::JournalKeys;
+use crate::metrics::operation;
 use crate::runtime::Output;
+use crate::workflow::StatusChange;
 use crate::workflow::journal::{
     self, Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, Step, StepChange, StepHistory,
 };
-use crate::workflow::{Fields, StatusChange};
 
 /// The journal of runs under one prefix of one connection.
 #[napi]
 pub struct NativeJournal {
     held: Held<dyn JournalStore>,
-}
-
-fn texts_or_null(found: Option<Vec<Vec<u8>>>) -> Output {
-    found.map_or(Output::Null, texts)
 }
 
 fn step(Step { name, fields }: Step) -> Output {
@@ -29,15 +26,6 @@ fn step(Step { name, fields }: Step) -> Output {
 
 fn history(StepHistory { name, from, entries }: StepHistory) -> Output {
     Output::List(vec![Output::Text(name), Output::Text(from), texts(entries)])
-}
-
-fn bytes(texts: Vec<String>) -> Fields {
-    texts.into_iter().map(String::into_bytes).collect()
-}
-
-/// TypeScript has checked that it is a whole number that is not negative; `as` saturates the rest.
-fn count(number: f64) -> u64 {
-    number as u64
 }
 
 #[napi]
@@ -56,7 +44,7 @@ impl NativeJournal {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn ping<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.ping().await.map(done) })
+        answer(env, operation!("journal.ping"), async move { store?.ping().await.map(done) })
     }
 
     /// Stores a run; `fields` alternates all its fields and values.
@@ -71,7 +59,7 @@ impl NativeJournal {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, JournalStore::under);
-        answer(env, async move {
+        answer(env, operation!("journal.createRun"), async move {
             let run = NewRun { id, workflow, fields: bytes(fields), now: timestamp(now)? };
             store?.create_run(run).await.map(done)
         })
@@ -81,7 +69,7 @@ impl NativeJournal {
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn run<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.run(&run_id).await.map(texts) })
+        answer(env, operation!("journal.run"), async move { store?.run(&run_id).await.map(texts) })
     }
 
     /// Changes the status of a run: `applied`, `missing` or `final`.
@@ -97,7 +85,7 @@ impl NativeJournal {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, JournalStore::under);
-        answer(env, async move {
+        answer(env, operation!("journal.updateRunStatus"), async move {
             let change = StatusChange {
                 status,
                 output: output.map(String::into_bytes),
@@ -124,7 +112,7 @@ impl NativeJournal {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, JournalStore::under);
-        answer(env, async move {
+        answer(env, operation!("journal.insertStep"), async move {
             let (fields, entry, now) = (bytes(fields), entry.into_bytes(), timestamp(now)?);
             store?.insert_step(NewStep { run_id, name, id, fields, entry, now }).await.map(Output::Bool)
         })
@@ -134,7 +122,7 @@ impl NativeJournal {
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn step<'env>(&self, env: &'env Env, run_id: String, name: String) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.step(&run_id, &name).await.map(texts) })
+        answer(env, operation!("journal.step"), async move { store?.step(&run_id, &name).await.map(texts) })
     }
 
     /// Moves a step to a status, with the field `result` or `error` and its JSON: `moved`, `stayed` or `missing`.
@@ -150,7 +138,7 @@ impl NativeJournal {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, JournalStore::under);
-        answer(env, async move {
+        answer(env, operation!("journal.moveStep"), async move {
             let payload = field.zip(json.map(String::into_bytes));
             let change = StepChange { status, payload, now: timestamp(now)? };
             Ok(Output::text(match store?.move_step(&step_id, change).await? {
@@ -173,7 +161,7 @@ impl NativeJournal {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, JournalStore::under);
-        answer(env, async move {
+        answer(env, operation!("journal.setStepField"), async move {
             store?.set_step_field(&step_id, &field, &value, timestamp(now)?).await.map(Output::Bool)
         })
     }
@@ -189,7 +177,9 @@ impl NativeJournal {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, JournalStore::under);
-        answer(env, async move { store?.retry_step(&step_id, &status, timestamp(now)?).await.map(texts) })
+        answer(env, operation!("journal.retryStep"), async move {
+            store?.retry_step(&step_id, &status, timestamp(now)?).await.map(texts)
+        })
     }
 
     /// Takes a step for execution: its fields and values, or `missing`, `mismatch` or `taken`.
@@ -204,7 +194,7 @@ impl NativeJournal {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, JournalStore::under);
-        answer(env, async move {
+        answer(env, operation!("journal.claimStep"), async move {
             Ok(match store?.claim_step(&run_id, &name, rpc_name.as_deref(), timestamp(now)?).await? {
                 Claim::Claimed(fields) => texts(fields),
                 Claim::Missing => Output::text("missing"),
@@ -223,7 +213,7 @@ impl NativeJournal {
         fields: Vec<String>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("journal.steps"), async move {
             let fields: Vec<_> = fields.iter().map(String::as_str).collect();
             let steps = store?.steps(&run_id, &fields).await?;
             Ok(Output::List(steps.into_iter().map(step).collect()))
@@ -234,7 +224,7 @@ impl NativeJournal {
     #[napi(ts_return_type = "Promise<[name: string, from: string, entries: string[]][]>")]
     pub fn history<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("journal.history"), async move {
             let histories = store?.history(&run_id).await?;
             Ok(Output::List(histories.into_iter().map(history).collect()))
         })
@@ -249,7 +239,7 @@ impl NativeJournal {
         names: Vec<String>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("journal.results"), async move {
             let results = store?.results(&run_id, &names).await?;
             let pair = |pair: [Option<Vec<u8>>; 2]| Output::List(pair.map(Output::text_or_null).into());
             Ok(Output::List(results.into_iter().map(pair).collect()))
@@ -268,7 +258,7 @@ impl NativeJournal {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, JournalStore::under);
-        answer(env, async move {
+        answer(env, operation!("journal.setRunState"), async move {
             store?.set_run_state(&run_id, &name, json.as_bytes(), timestamp(now)?).await.map(Output::Bool)
         })
     }
@@ -277,7 +267,7 @@ impl NativeJournal {
     #[napi(ts_return_type = "Promise<[blob: string | null, values: string[]]>")]
     pub fn run_state<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("journal.runState"), async move {
             let (blob, values) = store?.run_state(&run_id).await?;
             Ok(Output::List(vec![Output::text_or_null(blob), texts(values)]))
         })
@@ -293,7 +283,9 @@ impl NativeJournal {
         fields: Vec<String>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.add_version(&workflow, &graph_hash, bytes(fields)).await.map(done) })
+        answer(env, operation!("journal.addVersion"), async move {
+            store?.add_version(&workflow, &graph_hash, bytes(fields)).await.map(done)
+        })
     }
 
     /// Changes the status of a version; `false` if there is none.
@@ -306,7 +298,7 @@ impl NativeJournal {
         status: String,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("journal.setVersionStatus"), async move {
             store?.set_version_status(&workflow, &graph_hash, &status).await.map(Output::Bool)
         })
     }
@@ -320,7 +312,9 @@ impl NativeJournal {
         graph_hash: String,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.version(&workflow, &graph_hash).await.map(texts) })
+        answer(env, operation!("journal.version"), async move {
+            store?.version(&workflow, &graph_hash).await.map(texts)
+        })
     }
 
     /// Fields and values of runs, newest first; `null` if runs were never listed.
@@ -334,7 +328,7 @@ impl NativeJournal {
         limit: f64,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("journal.listRuns"), async move {
             let filter = RunFilter { workflow, status, offset: count(offset), limit: count(limit) };
             let runs = store?.list_runs(filter).await?;
             Ok(runs.map_or(Output::Null, |runs| Output::List(runs.into_iter().map(texts).collect())))
@@ -345,14 +339,18 @@ impl NativeJournal {
     #[napi(ts_return_type = "Promise<string[] | null>")]
     pub fn workflow_names<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.workflow_names().await.map(texts_or_null) })
+        answer(env, operation!("journal.workflowNames"), async move {
+            store?.workflow_names().await.map(texts_or_null)
+        })
     }
 
     /// Lists the runs that are not listed yet, and says how many they were.
     #[napi(ts_return_type = "Promise<number>")]
     pub fn index_runs<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { Ok(Output::Number(store?.index_runs().await? as f64)) })
+        answer(env, operation!("journal.indexRuns"), async move {
+            Ok(Output::Number(store?.index_runs().await? as f64))
+        })
     }
 
     /// Deletes a run with everything that belongs to it; `false` if there is none.
@@ -364,14 +362,18 @@ impl NativeJournal {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, JournalStore::under);
-        answer(env, async move { store?.delete_run(&run_id).await.map(Output::Bool) })
+        answer(env, operation!("journal.deleteRun"), async move {
+            store?.delete_run(&run_id).await.map(Output::Bool)
+        })
     }
 
     /// Ids of running runs with no step in flight in which nothing happened since `before`.
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn stalled_runs<'env>(&self, env: &'env Env, before: f64, limit: f64) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.stalled_runs(timestamp(before)?, count(limit)).await.map(texts) })
+        answer(env, operation!("journal.stalledRuns"), async move {
+            store?.stalled_runs(timestamp(before)?, count(limit)).await.map(texts)
+        })
     }
 
     /// Run id and step id of steps of running runs that have been pending since `before`.
@@ -383,7 +385,7 @@ impl NativeJournal {
         limit: f64,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("journal.undispatchedSteps"), async move {
             let steps = store?.undispatched_steps(timestamp(before)?, count(limit)).await?;
             Ok(Output::List(steps.into_iter().map(|step| texts(step.into())).collect()))
         })

@@ -7,7 +7,7 @@ use napi::{Env, Unknown};
 use napi_derive::napi;
 use tokio::sync::Notify;
 
-use super::arguments::{answer, done, thrown};
+use super::arguments::{answer, done, fence, millis, thrown};
 use super::connection::{NativeConnection, next_id};
 use super::handle::{Held, closed_error};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +18,7 @@ use crate::lock::hold::{Ended, Hold, Owner};
 use crate::lock::machine::{Caps, Loss, Outcome, Terms};
 use crate::lock::token::Token;
 use crate::lock::{self, Ownership, Replicas};
+use crate::metrics::operation;
 use crate::runtime::completion::EventSink;
 use crate::runtime::{Answer, Environment, Output};
 use crate::time::Millis;
@@ -128,7 +129,7 @@ impl NativeLocks {
         poll: f64,
     ) -> napi::Result<Unknown<'env>> {
         let locks = self.open_locks();
-        answer(env, async move {
+        answer(env, operation!("lock.acquire"), async move {
             let locks = locks?;
             let request = LockRequest { key, ttl, wait, poll, ..LockRequest::default() }.check(&locks)?;
             let acquisition = acquire(&locks, &request, locks.until_closing()).await;
@@ -145,7 +146,11 @@ impl NativeLocks {
     #[napi(ts_return_type = "Promise<unknown>")]
     pub fn release<'env>(&self, env: &'env Env, key: String, token: String) -> napi::Result<Unknown<'env>> {
         let locks = self.open_locks();
-        answer(env, async move { locks?.release(&key, &token).await.map(ownership) })
+        answer(
+            env,
+            operation!("lock.release"),
+            async move { locks?.release(&key, &token).await.map(ownership) },
+        )
     }
 
     /// Resolves `true` if the lock was held under this token and has `ttl` milliseconds left now, `false` if nobody
@@ -159,7 +164,7 @@ impl NativeLocks {
         ttl: f64,
     ) -> napi::Result<Unknown<'env>> {
         let locks = self.open_locks();
-        answer(env, async move {
+        answer(env, operation!("lock.extend"), async move {
             let ttl = Millis::positive("ttl", ttl)?;
             locks?.extend(&key, &token, ttl).await.map(ownership)
         })
@@ -169,7 +174,9 @@ impl NativeLocks {
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn is_locked<'env>(&self, env: &'env Env, key: String) -> napi::Result<Unknown<'env>> {
         let locks = self.open_locks();
-        answer(env, async move { locks?.store.is_locked(&key).await.map(Output::Bool) })
+        answer(env, operation!("lock.isLocked"), async move {
+            locks?.store.is_locked(&key).await.map(Output::Bool)
+        })
     }
 
     /// Resolves whether it is held, the holder, the milliseconds left, the length of the fair queue, and the number
@@ -177,7 +184,7 @@ impl NativeLocks {
     #[napi(ts_return_type = "Promise<unknown[]>")]
     pub fn inspect<'env>(&self, env: &'env Env, key: String) -> napi::Result<Unknown<'env>> {
         let locks = self.open_locks();
-        answer(env, async move {
+        answer(env, operation!("lock.inspect"), async move {
             let found = locks?.store.inspect(&key).await?;
             Ok(Output::List(vec![
                 Output::Bool(found.holder.is_some()),
@@ -193,7 +200,7 @@ impl NativeLocks {
     #[napi(ts_return_type = "Promise<unknown[]>")]
     pub fn list<'env>(&self, env: &'env Env, after: f64, limit: f64) -> napi::Result<Unknown<'env>> {
         let locks = self.open_locks();
-        answer(env, async move {
+        answer(env, operation!("lock.list"), async move {
             let after = fence("the cursor", after)?;
             let limit = Millis::positive("limit", limit)?.get() as usize;
             let page = locks?.store.list(after, limit).await?;
@@ -209,7 +216,7 @@ impl NativeLocks {
     #[napi(ts_return_type = "Promise<unknown[]>")]
     pub fn force_release<'env>(&self, env: &'env Env, key: String) -> napi::Result<Unknown<'env>> {
         let locks = self.open_locks();
-        answer(env, async move {
+        answer(env, operation!("lock.forceRelease"), async move {
             let token = locks?.store.force_release(&key).await?;
             Ok(Output::List(vec![Output::Bool(token.is_some()), holder(token.as_deref())]))
         })
@@ -220,7 +227,7 @@ impl NativeLocks {
     pub fn close<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         // Also if the connection is closed: then what waits is told, at least.
         let locks = self.held.store();
-        answer(env, async move {
+        answer(env, operation!("lock.close"), async move {
             locks.close().await;
             Ok(done(()))
         })
@@ -259,7 +266,7 @@ impl NativeHold {
         let kept = self.kept;
         let (owner, given_up, hold) =
             (self.owner.clone(), Arc::clone(&self.given_up), Arc::clone(&self.hold));
-        answer(env, async move {
+        answer(env, operation!("lock.acquire"), async move {
             let stopped = async {
                 tokio::select! {
                     () = given_up.notified() => {}
@@ -297,7 +304,7 @@ impl NativeHold {
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn extend<'env>(&self, env: &'env Env, ttl: f64) -> napi::Result<Unknown<'env>> {
         let hold = Arc::clone(&self.hold);
-        answer(env, async move {
+        answer(env, operation!("lock.extend"), async move {
             let ttl = Millis::positive("ttl", ttl)?;
             held(&hold)?.extend(ttl).await.map(Output::Bool)
         })
@@ -307,7 +314,7 @@ impl NativeHold {
     #[napi(ts_return_type = "Promise<unknown>")]
     pub fn release<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let hold = Arc::clone(&self.hold);
-        answer(env, async move { held(&hold)?.release().await.map(ownership) })
+        answer(env, operation!("lock.release"), async move { held(&hold)?.release().await.map(ownership) })
     }
 }
 
@@ -386,18 +393,4 @@ fn holder(token: Option<&[u8]>) -> Output {
         millis(claimant.caps.liveness),
         millis(claimant.caps.max_hold),
     ])
-}
-
-/// A fence that came back from JavaScript.
-fn fence(name: &str, value: f64) -> Result<u64> {
-    const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
-    if value.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&value) {
-        return Ok(value as u64);
-    }
-    let problem = format!("{name} must be a whole number from 0 to 2^53 - 1, not {value}");
-    Err(Error::new(ErrorKind::InvalidArgument, problem))
-}
-
-fn millis(millis: Option<Millis>) -> Output {
-    millis.map_or(Output::Null, |millis| Output::Number(millis.get() as f64))
 }

@@ -6,6 +6,7 @@ pub mod connection;
 mod handle;
 pub mod journal;
 pub mod lock;
+pub mod metrics;
 pub mod saga;
 pub mod signal;
 pub mod task_store;

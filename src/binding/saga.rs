@@ -8,6 +8,7 @@ use super::connection::NativeConnection;
 use super::handle::Held;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SagaKeys;
+use crate::metrics::operation;
 use crate::runtime::Output;
 use crate::saga::{self, Expect, SagaStore, Write, Written};
 use crate::time::Millis;
@@ -93,7 +94,7 @@ impl NativeSagas {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn ping<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.ping().await.map(done) })
+        answer(env, operation!("saga.ping"), async move { store?.ping().await.map(done) })
     }
 
     /// Stores a state if what is stored is as expected.
@@ -102,7 +103,11 @@ impl NativeSagas {
     )]
     pub fn write<'env>(&self, env: &'env Env, write: SagaWrite) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(write.fence, SagaStore::under);
-        answer(env, async move { store?.write(write.try_into()?).await.map(outcome) })
+        answer(
+            env,
+            operation!("saga.write"),
+            async move { store?.write(write.try_into()?).await.map(outcome) },
+        )
     }
 
     /// The JSON stored under a correlation id.
@@ -114,7 +119,7 @@ impl NativeSagas {
         correlation_id: String,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("saga.byCorrelationId"), async move {
             store?.by_correlation_id(&saga_name, &correlation_id).await.map(Output::text_or_null)
         })
     }
@@ -128,7 +133,9 @@ impl NativeSagas {
         saga_id: String,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.by_id(&saga_name, &saga_id).await.map(Output::text_or_null) })
+        answer(env, operation!("saga.byId"), async move {
+            store?.by_id(&saga_name, &saga_id).await.map(Output::text_or_null)
+        })
     }
 
     /// Deletes a saga, given its id or else its correlation id. Resolves whether there was one.
@@ -141,7 +148,9 @@ impl NativeSagas {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, SagaStore::under);
-        answer(env, async move { store?.delete(&saga_name, &id).await.map(Output::Bool) })
+        answer(env, operation!("saga.delete"), async move {
+            store?.delete(&saga_name, &id).await.map(Output::Bool)
+        })
     }
 
     /// Deletes a saga by its id. Resolves whether there was one.
@@ -154,7 +163,9 @@ impl NativeSagas {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, SagaStore::under);
-        answer(env, async move { store?.delete_by_id(&saga_name, &saga_id).await.map(Output::Bool) })
+        answer(env, operation!("saga.deleteById"), async move {
+            store?.delete_by_id(&saga_name, &saga_id).await.map(Output::Bool)
+        })
     }
 
     /// Deletes a saga by its correlation id. Resolves whether there was one.
@@ -167,7 +178,7 @@ impl NativeSagas {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, SagaStore::under);
-        answer(env, async move {
+        answer(env, operation!("saga.deleteByCorrelationId"), async move {
             store?.delete_by_correlation_id(&saga_name, &correlation_id).await.map(Output::Bool)
         })
     }

@@ -11,6 +11,7 @@ use super::arguments::{answer, done};
 use super::connection::{NativeConnection, next_id};
 use super::handle::Held;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::operation;
 use crate::runtime::{Environment, Output, io_thread};
 use crate::signal::{self, Signal, SignalChannel};
 
@@ -32,7 +33,7 @@ impl NativeSignals {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn publish<'env>(&self, env: &'env Env, messages: Vec<String>) -> napi::Result<Unknown<'env>> {
         let channel = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("signal.publish"), async move {
             let messages = messages.into_iter().map(String::into_bytes).collect();
             channel?.publish(messages).await.map(done)
         })
@@ -95,7 +96,7 @@ impl NativeSubscription {
                 }
             }
         };
-        answer(env, async move {
+        answer(env, operation!("signal.start"), async move {
             io_thread::spawn(listen)?;
             let closed = || Error::new(ErrorKind::Closed, "the connection was closed before it could listen");
             listening.await.unwrap_or_else(|_| Err(closed())).map(done)

@@ -7,6 +7,7 @@ use super::arguments::{answer, done, thrown};
 use super::connection::NativeConnection;
 use super::handle::Held;
 use crate::key::TaskKeys;
+use crate::metrics::operation;
 use crate::runtime::Output;
 use crate::task_store::{self, Change, TaskStore};
 use crate::time::Millis;
@@ -34,14 +35,18 @@ impl NativeTasks {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn begin<'env>(&self, env: &'env Env, execution: String) -> napi::Result<Unknown<'env>> {
         let (store, ttl) = (self.held.get(), self.ttl);
-        answer(env, async move { store?.apply(&execution, Change::Begin, ttl).await.map(done) })
+        answer(env, operation!("task.begin"), async move {
+            store?.apply(&execution, Change::Begin, ttl).await.map(done)
+        })
     }
 
     /// Resolves whether an execution is under way.
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn is_in_progress<'env>(&self, env: &'env Env, execution: String) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.is_in_progress(&execution).await.map(Output::Bool) })
+        answer(env, operation!("task.isInProgress"), async move {
+            store?.is_in_progress(&execution).await.map(Output::Bool)
+        })
     }
 
     /// Marks a task as under way.
@@ -53,7 +58,7 @@ impl NativeTasks {
         task: String,
     ) -> napi::Result<Unknown<'env>> {
         let (store, ttl) = (self.held.get(), self.ttl);
-        answer(env, async move {
+        answer(env, operation!("task.beginTask"), async move {
             store?.apply(&execution, Change::BeginTask { task: &task }, ttl).await.map(done)
         })
     }
@@ -67,7 +72,9 @@ impl NativeTasks {
         task: String,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.is_task_in_progress(&execution, &task).await.map(Output::Bool) })
+        answer(env, operation!("task.isTaskInProgress"), async move {
+            store?.is_task_in_progress(&execution, &task).await.map(Output::Bool)
+        })
     }
 
     /// Stores the result of a task as JSON; the task is under way no more.
@@ -80,7 +87,7 @@ impl NativeTasks {
         result: String,
     ) -> napi::Result<Unknown<'env>> {
         let (store, ttl) = (self.held.get(), self.ttl);
-        answer(env, async move {
+        answer(env, operation!("task.commit"), async move {
             let change = Change::Commit { task: &task, result: result.as_bytes() };
             store?.apply(&execution, change, ttl).await.map(done)
         })
@@ -95,14 +102,16 @@ impl NativeTasks {
         task: String,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.result(&execution, &task).await.map(Output::text_or_null) })
+        answer(env, operation!("task.result"), async move {
+            store?.result(&execution, &task).await.map(Output::text_or_null)
+        })
     }
 
     /// Tasks and the JSON of their results, alternating.
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn results<'env>(&self, env: &'env Env, execution: String) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move {
+        answer(env, operation!("task.results"), async move {
             let results = store?.results(&execution).await?;
             Ok(Output::List(results.into_iter().map(Output::Text).collect()))
         })
@@ -112,6 +121,6 @@ impl NativeTasks {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn dispose<'env>(&self, env: &'env Env, execution: String) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.dispose(&execution).await.map(done) })
+        answer(env, operation!("task.dispose"), async move { store?.dispose(&execution).await.map(done) })
     }
 }

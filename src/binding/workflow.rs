@@ -7,6 +7,7 @@ use super::arguments::{answer, done, texts, timestamp};
 use super::connection::NativeConnection;
 use super::handle::Held;
 use crate::key::WorkflowKeys;
+use crate::metrics::operation;
 use crate::runtime::Output;
 use crate::workflow::{self, StatusChange, WorkflowStore};
 
@@ -31,7 +32,7 @@ impl NativeWorkflows {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn ping<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.ping().await.map(done) })
+        answer(env, operation!("workflow.ping"), async move { store?.ping().await.map(done) })
     }
 
     /// Stores a new run.
@@ -46,7 +47,7 @@ impl NativeWorkflows {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, WorkflowStore::under);
-        answer(env, async move {
+        answer(env, operation!("workflow.createRun"), async move {
             store?.create_run(&run_id, &workflow, input.as_bytes(), timestamp(now)?).await.map(done)
         })
     }
@@ -55,7 +56,7 @@ impl NativeWorkflows {
     #[napi(ts_return_type = "Promise<string[]>")]
     pub fn run<'env>(&self, env: &'env Env, run_id: String) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.run(&run_id).await.map(texts) })
+        answer(env, operation!("workflow.run"), async move { store?.run(&run_id).await.map(texts) })
     }
 
     /// Changes the status of a run. Output and error are JSON.
@@ -73,7 +74,7 @@ impl NativeWorkflows {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, WorkflowStore::under);
-        answer(env, async move {
+        answer(env, operation!("workflow.updateRunStatus"), async move {
             let change = StatusChange {
                 status,
                 output: output.map(String::into_bytes),
@@ -95,7 +96,11 @@ impl NativeWorkflows {
         step_name: String,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, async move { store?.step(&run_id, &step_name).await.map(texts) })
+        answer(
+            env,
+            operation!("workflow.step"),
+            async move { store?.step(&run_id, &step_name).await.map(texts) },
+        )
     }
 
     /// Marks a step as scheduled, unless it is already further.
@@ -109,7 +114,9 @@ impl NativeWorkflows {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, WorkflowStore::under);
-        answer(env, async move { store?.schedule_step(&run_id, &step_name, timestamp(now)?).await.map(done) })
+        answer(env, operation!("workflow.scheduleStep"), async move {
+            store?.schedule_step(&run_id, &step_name, timestamp(now)?).await.map(done)
+        })
     }
 
     /// Stores a step's result as JSON. The first result stays.
@@ -124,7 +131,7 @@ impl NativeWorkflows {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, WorkflowStore::under);
-        answer(env, async move {
+        answer(env, operation!("workflow.completeStep"), async move {
             store?.complete_step(&run_id, &step_name, result.as_bytes(), timestamp(now)?).await.map(done)
         })
     }
@@ -141,7 +148,7 @@ impl NativeWorkflows {
         fence: Option<f64>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(fence, WorkflowStore::under);
-        answer(env, async move {
+        answer(env, operation!("workflow.failStep"), async move {
             store?.fail_step(&run_id, &step_name, error.as_bytes(), timestamp(now)?).await.map(done)
         })
     }

@@ -53,6 +53,8 @@ pub struct Batch {
     pending: VecDeque<Request>,
     pending_bytes: usize,
     sent: VecDeque<Sent>,
+    /// How many of them, at the end, the socket has not taken a byte of.
+    untouched: usize,
     /// Bytes handed to the write buffer, and bytes that the socket took.
     buffered: u64,
     written: u64,
@@ -72,6 +74,7 @@ impl Batch {
             pending: VecDeque::new(),
             pending_bytes: 0,
             sent: VecDeque::new(),
+            untouched: 0,
             buffered: 0,
             written: 0,
             timeouts: 0,
@@ -169,12 +172,27 @@ impl Batch {
             buffer.extend_from_slice(&request.wire);
             self.buffered += request.wire.len() as u64;
             self.sent.push_back(Sent { request, start, asked });
+            self.untouched += 1;
         }
     }
 
-    /// The socket took so many bytes.
-    pub fn wrote(&mut self, bytes: usize) {
+    /// The socket took so many bytes. Returns of how many commands that was the first.
+    pub fn wrote(&mut self, bytes: usize) -> usize {
         self.written += bytes as u64;
+        let untouched = self.untouched;
+        // Replies come in order, so what is untouched is at the end.
+        while let Some(next) =
+            self.sent.len().checked_sub(self.untouched).and_then(|next| self.sent.get(next))
+            && next.start < self.written
+        {
+            self.untouched -= 1;
+        }
+        untouched - self.untouched
+    }
+
+    /// How many requests wait to be sent, and how many for their reply.
+    pub fn lengths(&self) -> (usize, usize) {
+        (self.pending.len(), self.sent.len())
     }
 
     /// The server sent something, be it only a part of a reply: it is there.
@@ -200,7 +218,9 @@ impl Batch {
         if std::mem::take(&mut first.asked) {
             return None;
         }
-        self.sent.pop_front().map(|sent| sent.request)
+        let answered = self.sent.pop_front();
+        self.untouched = self.untouched.min(self.sent.len());
+        answered.map(|sent| sent.request)
     }
 
     /// Whether replies are awaited.
@@ -228,6 +248,7 @@ impl Batch {
     /// the rest is unknown.
     pub fn lost(&mut self, reason: &Error) -> Vec<Settled> {
         let written = self.written;
+        self.untouched = 0;
         let mut settled = Vec::new();
         for Sent { mut request, start, .. } in std::mem::take(&mut self.sent).into_iter().rev() {
             let Some(sink) = request.sink.take() else { continue };

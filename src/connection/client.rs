@@ -81,6 +81,14 @@ impl Client {
         }
     }
 
+    /// How many commands wait for some node of a cluster to take them.
+    pub fn parked(&self) -> usize {
+        match &self.topology {
+            Topology::Node(_) => 0,
+            Topology::Cluster(cluster) => cluster.parked(),
+        }
+    }
+
     /// Queues a command. The sink gets its outcome, by `deadline` at the latest. I/O thread only.
     pub fn send(&self, command: Command, deadline: Instant, sink: Sink) {
         match &self.topology {

@@ -91,7 +91,8 @@ impl Driver<'_> {
             let stream = Pin::new(&mut self.session.stream);
             match ready!(poll_read_buf(stream, context, &mut self.session.input)) {
                 Ok(0) => return Poll::Ready(lost("ECONNRESET the server closed the connection")),
-                Ok(_) => {
+                Ok(read) => {
+                    self.node.metrics.bytes_received.add(read);
                     self.node.batch().heard();
                     if let Err(reason) = self.take_replies() {
                         return Poll::Ready(reason);
@@ -189,7 +190,9 @@ impl Driver<'_> {
             match ready!(stream.poll_write(context, &self.session.output)) {
                 Ok(written) => {
                     self.session.output.advance(written);
-                    self.node.batch().wrote(written);
+                    let commands = self.node.batch().wrote(written);
+                    self.node.metrics.commands.add(commands);
+                    self.node.metrics.bytes_sent.add(written);
                 }
                 Err(error) => return Poll::Ready(lost(&format!("{} {error}", errno_name(&error)))),
             }

@@ -12,12 +12,13 @@
 //! - [`cluster`]: which node has which slot
 //! - [`client`]: what the domains use, whatever is behind it
 //! - [`pubsub`]: who listens to which channel
-//! - [`status`]: the state that users see
+//! - [`status`]: the state that users see; [`census`]: what is open, for the metrics
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub mod batch;
+pub mod census;
 pub mod client;
 mod cluster;
 pub mod command;

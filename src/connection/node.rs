@@ -10,6 +10,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::batch::Batch;
+use super::census;
 use super::command::Command;
 use super::config::{Config, Endpoint};
 use super::dial;
@@ -22,6 +23,7 @@ use super::reply::Reply;
 use super::request::{Request, Settled, Sink};
 use super::status::{Status, StatusBoard};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{self, ConnectionMetrics};
 use crate::runtime::io_thread::{self, catch_panic};
 
 /// How long closing waits for replies.
@@ -35,6 +37,7 @@ pub struct Node {
     batch: Mutex<Batch>,
     /// What became of the connection, for those who watch.
     pub status: StatusBoard,
+    pub(super) metrics: Arc<ConnectionMetrics>,
     pub(super) subscriptions: Arc<Subscriptions>,
     /// Digests of the scripts that the current connection has sent in full.
     scripts_sent: Mutex<HashSet<&'static str>>,
@@ -80,6 +83,7 @@ impl Node {
     ) -> Result<Arc<Self>> {
         let node = Arc::new(Self {
             batch: Mutex::new(Batch::new(config.limits())),
+            metrics: metrics::of_address(census::address_of(&config)),
             config,
             status: StatusBoard::default(),
             subscriptions: Arc::default(),
@@ -95,6 +99,7 @@ impl Node {
         if let Some(overseer) = &node.overseer {
             overseer.started(&node);
         }
+        census::enter(&node);
         io_thread::spawn(Arc::clone(&node).run())?;
         Ok(node)
     }
@@ -301,6 +306,9 @@ impl Node {
         drop(batch);
         for channel in self.subscriptions.interrupted() {
             self.tell(Command::new("SUBSCRIBE").arg(channel));
+        }
+        if self.status.generation() > 0 {
+            self.metrics.reconnects.add(1);
         }
         self.status.connected(session.resp3);
         if let Some(overseer) = &self.overseer {

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::command::{Command, Repeat};
 use super::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics;
 
 /// Takes the outcome of a request.
 pub type Sink = Box<dyn FnOnce(Result<Reply>) + Send>;
@@ -112,6 +113,9 @@ pub struct Settled(pub(super) Sink, pub(super) Result<Reply>);
 impl Settled {
     /// Hands the outcome over.
     pub fn deliver(self) {
+        if let Err(error) = &self.1 {
+            metrics::command_failed(error.kind());
+        }
         (self.0)(self.1);
     }
 }

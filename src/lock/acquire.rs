@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::engine::Locks;
 use super::machine::{Action, Event, Machine, Outcome, Terms};
 use super::token::Claimant;
 use super::{Claim, ReleaseWatch, Replicas};
+use crate::metrics::LOCKS;
 
 /// A lock that is wanted.
 #[derive(Debug, Clone)]
@@ -43,6 +44,22 @@ pub async fn acquire(
     request: &Request,
     given_up: impl Future<Output = ()>,
 ) -> Acquisition {
+    let since = Instant::now();
+    let acquisition = run(locks, request, given_up).await;
+    match acquisition.outcome {
+        Outcome::Granted { .. } => {
+            LOCKS.wait.observe(since.elapsed());
+            LOCKS.granted.add(1);
+        }
+        Outcome::Refused { .. } => LOCKS.refused.add(1),
+        Outcome::NotReplicated { .. } => LOCKS.not_replicated.add(1),
+        Outcome::Abandoned => LOCKS.abandoned.add(1),
+        Outcome::Failed(_) => LOCKS.failed.add(1),
+    }
+    acquisition
+}
+
+async fn run(locks: &Arc<Locks>, request: &Request, given_up: impl Future<Output = ()>) -> Acquisition {
     let mut given_up = pin!(given_up);
     let mut claim = Claim {
         key: request.key.clone(),

@@ -15,6 +15,7 @@ use super::machine::{Caps, Moment};
 use super::token::Claimant;
 use super::{Extent, LockStore, Ownership, STRAY_ATTEMPT};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::LOCKS;
 use crate::runtime::io_thread;
 use crate::time::{Millis, since_boot};
 
@@ -150,9 +151,16 @@ impl Locks {
         }
     }
 
+    fn measure(&self, held: &Held) {
+        LOCKS.hold.observe(Duration::from_millis((self.now)().saturating_sub(held.since)));
+    }
+
     /// A lock is not held any more.
     pub(super) fn forget(self: &Arc<Self>, token: &str) {
         let gone = self.held().remove(token);
+        if let Some(held) = &gone {
+            self.measure(held);
+        }
         if let Some(Held { key, fence, listed: true, .. }) = gone {
             self.index.ended(self, key, fence);
         }
@@ -240,6 +248,9 @@ impl Locks {
         let mut release = Vec::new();
         let mut ended = Vec::new();
         for (token, held) in held {
+            if !held.is_over(now) {
+                self.measure(&held);
+            }
             match held.keeper {
                 Keeper::Until(moment) if moment <= now => {}
                 Keeper::Until(_) => release.push((held.key.clone(), token)),

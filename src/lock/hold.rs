@@ -12,6 +12,7 @@ use super::acquire::Acquisition;
 use super::engine::Locks;
 use super::machine::{Action, Event, Loss, Machine, Moment};
 use crate::error::{Error, Result};
+use crate::metrics::LOCKS;
 use crate::runtime::io_thread;
 use crate::runtime::suspension::Suspensions;
 use crate::time::Millis;
@@ -220,6 +221,7 @@ impl Keeper {
             }
             Action::Report(loss) => {
                 self.valid_until.store(0, Ordering::Release);
+                loss.count();
                 self.owner.ended(Ended::Lost(loss));
             }
             // The release follows when the machine has ended; the others belong to the waiting.
@@ -236,6 +238,16 @@ async fn extended(extension: &mut Option<Extending>) -> Result<bool> {
 }
 
 impl Loss {
+    fn count(&self) {
+        let losses = match self {
+            Self::Gone => &LOCKS.gone,
+            Self::Expired(_) => &LOCKS.expired,
+            Self::OwnerHung => &LOCKS.owner_hung,
+            Self::HeldTooLong => &LOCKS.held_too_long,
+        };
+        losses.add(1);
+    }
+
     /// In words, and with the error behind it.
     pub fn describe(&self) -> (String, Option<Error>) {
         match self {

@@ -9,6 +9,7 @@ use napi::sys;
 use super::io_thread;
 use super::output::Output;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::{Operation, Timer};
 
 /// What a finished call resolves or rejects with.
 pub type Answer = Result<Output, Error>;
@@ -112,13 +113,13 @@ impl CompletionList {
 /// rejects the promise, so that no call is left pending.
 #[derive(Debug)]
 pub struct Settler {
-    parts: Option<(Arc<CompletionList>, Deferred)>,
+    parts: Option<(Arc<CompletionList>, Deferred, Timer)>,
 }
 
 impl Settler {
-    pub(super) fn new(list: Arc<CompletionList>, deferred: Deferred) -> Self {
+    pub(super) fn new(list: Arc<CompletionList>, deferred: Deferred, operation: &'static Operation) -> Self {
         io_thread::call_started();
-        Self { parts: Some((list, deferred)) }
+        Self { parts: Some((list, deferred, operation.begin())) }
     }
 
     /// Hands the answer to the promise.
@@ -127,8 +128,9 @@ impl Settler {
     }
 
     fn finish(&mut self, answer: Answer) {
-        if let Some((list, deferred)) = self.parts.take() {
+        if let Some((list, deferred, timer)) = self.parts.take() {
             io_thread::call_ended();
+            timer.end(answer.is_err());
             if !list.has_ended() {
                 list.push(Completion::Settle { deferred, answer });
             }

@@ -13,6 +13,7 @@ use napi::{JsValue, sys};
 use super::completion::{Answer, Completion, CompletionList, Deferred, EventSink, Settler};
 use super::io_thread::{self, Work, catch_panic};
 use super::output::{EnvironmentGone, error_to_js, output_to_js};
+use crate::metrics::Operation;
 use crate::time::since_boot;
 
 /// In one turn of the event loop, at most this many entries are settled, and fewer if it takes this long. What the
@@ -125,13 +126,17 @@ impl Environment {
 
     /// Creates a promise and hands `start` its settler, on this thread; the result is what the I/O thread shall
     /// do. The process stays alive until the promise is settled.
-    pub fn submit(&self, start: impl FnOnce(Settler) -> Work) -> napi::Result<sys::napi_value> {
+    pub fn submit(
+        &self,
+        operation: &'static Operation,
+        start: impl FnOnce(Settler) -> Work,
+    ) -> napi::Result<sys::napi_value> {
         let (mut deferred, mut promise) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: `self` is only reachable on the environment's thread; both pointers are to live locals.
         let status = unsafe { sys::napi_create_promise(self.env, &mut deferred, &mut promise) };
         check(status, "napi_create_promise")?;
         self.retain();
-        let settler = Settler::new(Arc::clone(&self.list), Deferred(deferred));
+        let settler = Settler::new(Arc::clone(&self.list), Deferred(deferred), operation);
         // Without an I/O thread the work is dropped, and with it the settler, which rejects the promise.
         let _ = io_thread::submit(start(settler));
         Ok(promise)
@@ -140,9 +145,10 @@ impl Environment {
     /// Like [`Environment::submit`] for a future; a panic in it becomes an error.
     pub fn submit_task(
         &self,
+        operation: &'static Operation,
         task: impl Future<Output = Answer> + Send + 'static,
     ) -> napi::Result<sys::napi_value> {
-        self.submit(|settler| {
+        self.submit(operation, |settler| {
             Work::Task(Box::pin(async move {
                 settler.settle(catch_panic(task).await.and_then(|answer| answer));
             }))

@@ -84,6 +84,26 @@ fn a_command_of_which_one_byte_left_is_not_repeated() {
 }
 
 #[test]
+fn a_command_counts_as_sent_when_its_first_byte_left() {
+    let (mut batch, start) = open();
+    let receivers: Vec<_> = (0..3).map(|_| push(&mut batch, Command::new("PING").reads(), start)).collect();
+    let length = Command::new("PING").into_wire().len();
+    batch.fill(&mut BytesMut::new());
+    assert_eq!(batch.lengths(), (0, 3));
+    assert_eq!(batch.wrote(1), 1);
+    assert_eq!(batch.wrote(length - 1), 0);
+    drop(batch.reply(Ok(Reply::ok())));
+    assert_eq!(batch.wrote(1), 1);
+    // The third never left, and the second leaves again.
+    deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
+    assert_eq!(batch.lengths(), (2, 0));
+    batch.open();
+    batch.fill(&mut BytesMut::new());
+    assert_eq!(batch.wrote(2 * length), 2);
+    drop(receivers);
+}
+
+#[test]
 fn the_queue_is_bounded_while_down_and_only_then() {
     let start = Instant::now();
     let mut batch = Batch::new(LIMITS);

@@ -197,6 +197,11 @@ impl Cluster {
         self.parking.notify_one();
     }
 
+    /// How many commands are kept.
+    pub fn parked(&self) -> usize {
+        lock(&self.parked).lengths().0
+    }
+
     /// The node that has a key.
     pub fn owner_of(&self, key: &str) -> Option<Arc<Node>> {
         self.state().owners[usize::from(slot(key.as_bytes()))].clone()

@@ -35,8 +35,11 @@ impl Cluster {
         for (index, node) in masters.iter().enumerate() {
             let gathering = Arc::clone(&gathering);
             let sink: Sink = Box::new(move |outcome| {
-                let settled = lock(&gathering).take(index, outcome, merge);
-                deliver(settled);
+                let gathered = lock(&gathering).take(index, outcome, merge);
+                // Past `deliver`, which counted the failures of the parts already.
+                if let Some((sink, outcome)) = gathered {
+                    sink(outcome);
+                }
             });
             node.push(request.part(request.wire().to_vec(), sink));
         }
@@ -69,7 +72,7 @@ impl Cluster {
 }
 
 impl Gathering {
-    fn take(&mut self, index: usize, outcome: Result<Reply>, merge: Merge) -> Option<Settled> {
+    fn take(&mut self, index: usize, outcome: Result<Reply>, merge: Merge) -> Option<(Sink, Result<Reply>)> {
         match outcome {
             Ok(reply) => {
                 self.answers[index] = Some(reply);
@@ -78,9 +81,9 @@ impl Gathering {
                     return None;
                 }
                 let answers = std::mem::take(&mut self.answers).into_iter().flatten();
-                self.sink.take().map(|sink| Settled(sink, together(answers, merge)))
+                self.sink.take().map(|sink| (sink, together(answers, merge)))
             }
-            Err(error) => self.sink.take().map(|sink| Settled(sink, Err(error))),
+            Err(error) => self.sink.take().map(|sink| (sink, Err(error))),
         }
     }
 }

@@ -4,6 +4,7 @@ import { type FenceOptions, fenceOf } from '../../fence.js'
 import { toJson } from '../../json.js'
 import { binding, guarded, settled } from '../../native.js'
 import type { Target } from '../../options.js'
+import { traced } from '../../tracing.js'
 import { checkMillis, checkName, checkObject, kindOf, withDefaults } from '../../validate.js'
 
 /** Options of {@link RedisExecutionCache} (contract of @flowmonkey/redis). */
@@ -105,6 +106,8 @@ export class RedisExecutionCache<TExecution extends { id: string } = any> {
     if (this.#store.owned) await this.#store.connection.close()
   }
 }
+
+traced('RedisExecutionCache', RedisExecutionCache.prototype)
 
 function checkIds(ids: readonly string[]): string[] {
   if (!Array.isArray(ids)) {

@@ -18,6 +18,7 @@ import { holdAll, type LocksContext } from '../../lock/set.js'
 import { lockWarnings, warnOnce } from '../../lock/warnings.js'
 import type { Target } from '../../options.js'
 import { isNodeRedis } from '../../target.js'
+import { traced } from '../../tracing.js'
 import { checkFunction, checkInteger, checkPrefix, withDefaults } from '../../validate.js'
 
 /** Options of {@link RedisLockManager} (contract of @flowmonkey/redis; those without a default there are ours). */
@@ -315,6 +316,8 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
     if (this.#store.owned) await this.#store.connection.close()
   }
 }
+
+traced('RedisLockManager', RedisLockManager.prototype)
 
 /** Checks all of them once, and leaves out what is `undefined`. */
 function toDefaults(defaults: { [K in keyof Defaults]: Defaults[K] | undefined }): Defaults {

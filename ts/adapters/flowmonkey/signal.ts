@@ -5,6 +5,7 @@ import { ArgumentError } from '../../errors.js'
 import { toJson } from '../../json.js'
 import type { Target } from '../../options.js'
 import { SignalChannel, type SignalSubscription } from '../../signal.js'
+import { traced } from '../../tracing.js'
 import { checkFunction, checkName, kindOf } from '../../validate.js'
 
 /** Options of {@link RedisWakeSignaler} (contract of @flowmonkey/redis). */
@@ -188,6 +189,8 @@ export class RedisWakeSignaler extends EventEmitter<RedisWakeSignalerEvents> {
     return this.#store.connection
   }
 }
+
+traced('RedisWakeSignaler', RedisWakeSignaler.prototype)
 
 function toMessage(executionId: unknown, metadata?: unknown): string {
   const id = checkName('the execution id', executionId)

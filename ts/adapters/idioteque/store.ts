@@ -1,6 +1,7 @@
 import { connectStore } from '../../connection.js'
 import type { Target } from '../../options.js'
 import { isDerivable } from '../../target.js'
+import { traced } from '../../tracing.js'
 import { checkInteger, checkPrefix, withDefaults } from '../../validate.js'
 import { type RedisImpl, delegatingStore, isRedisImpl } from './delegate.js'
 import { nativeStore } from './native.js'
@@ -45,6 +46,9 @@ export function createRedisStore(redis: Target | RedisImpl, options?: RedisStore
   const { ttl, keyPrefix } = withDefaults('The options', { ttl: 0, keyPrefix: '' }, options)
   const millis = checkInteger('ttl', ttl, { unit: 'milliseconds' })
   const prefix = checkPrefix('keyPrefix', keyPrefix)
-  if (isRedisImpl(redis) && !isDerivable(redis)) return delegatingStore(redis, prefix, millis)
-  return nativeStore(connectStore(redis as Target).connection, prefix, millis)
+  const isForeign = isRedisImpl(redis) && !isDerivable(redis)
+  const store = isForeign
+    ? delegatingStore(redis, prefix, millis)
+    : nativeStore(connectStore(redis as Target).connection, prefix, millis)
+  return traced('WorkerStore', store)
 }

@@ -13,6 +13,7 @@ import {
 import { corrupt } from '../../json.js'
 import { type binding, settled } from '../../native.js'
 import type { Target } from '../../options.js'
+import { traced } from '../../tracing.js'
 import { checkInteger, checkName, withDefaults } from '../../validate.js'
 import { type WorkflowStatus, checkStatus, jsonField, toFields } from '../../workflow.js'
 import { readHistory } from './history.js'
@@ -158,3 +159,5 @@ export class RedisWorkflowRunService {
     if (this.#store.owned) await this.#store.connection.close()
   }
 }
+
+traced('RedisWorkflowRunService', RedisWorkflowRunService.prototype)

@@ -8,6 +8,7 @@ import type { LockContext } from '../../lock/hold.js'
 import { Locks } from '../../lock/locks.js'
 import { type binding, settled } from '../../native.js'
 import type { Target } from '../../options.js'
+import { traced } from '../../tracing.js'
 import { checkFunction, checkName } from '../../validate.js'
 import {
   type StoredError,
@@ -275,6 +276,8 @@ export class RedisWorkflowStateService {
     if (this.#store.owned) await this.#store.connection.close()
   }
 }
+
+traced('RedisWorkflowStateService', RedisWorkflowStateService.prototype)
 
 function checkStep(runId: string, stepName: string): [string, string] {
   return [checkName('the run id', runId), checkName('the step name', stepName)]

@@ -7,6 +7,7 @@ import type { JournalStep } from '../../journal.js'
 import type { LockContext } from '../../lock/hold.js'
 import type { Target } from '../../options.js'
 import { checkObject } from '../../validate.js'
+import { traced } from '../../tracing.js'
 import { JournalStore, type RunOptions, type StepOptions } from './store.js'
 import { Turns } from './turns.js'
 
@@ -327,5 +328,6 @@ export function defineRedisWorkflowService<TBase extends WorkflowServiceBase>(
     }
   }
 
+  traced('RedisWorkflowService', RedisWorkflowService.prototype)
   return RedisWorkflowService as unknown as RedisWorkflowServiceClass<TBase>
 }

@@ -11,6 +11,7 @@ import {
   stateFromJson,
   stateToJson,
 } from '../../saga.js'
+import { traced } from '../../tracing.js'
 import { checkInteger, checkName } from '../../validate.js'
 import { asCoreError, asTransient } from './core-errors.js'
 import { type RedisSagaStoreOptions, type ResolvedOptions, resolveOptions } from './options.js'
@@ -258,6 +259,8 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
     }
   }
 }
+
+traced('RedisSagaStore', RedisSagaStore.prototype)
 
 /** Waits for the native core; its transient errors are ones for the runtime too. */
 async function transient<T>(promise: Promise<T>): Promise<T> {

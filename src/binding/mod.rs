@@ -7,8 +7,10 @@ mod handle;
 pub mod journal;
 pub mod lock;
 pub mod saga;
+pub mod session;
 pub mod signal;
 pub mod task_store;
+pub mod tracking;
 pub mod workflow;
 
 use napi_derive::napi;

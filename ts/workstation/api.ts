@@ -7,7 +7,6 @@ import type { Target } from '../options.js'
 import type { CorruptRow } from '../journal.js'
 
 /** What a session holds: any object that JSON can hold. */
-// eslint-disable-next-line typescript/no-explicit-any -- as documented: callers read fields without a cast
 export type SessionData = Record<string, any>
 
 /** A session with what is known about it. */
@@ -53,7 +52,6 @@ export interface WorkflowState {
   currentStep: string
   totalSteps: number
   completedSteps: number
-  // eslint-disable-next-line typescript/no-explicit-any -- as documented
   data: Record<string, any>
   startedAt: number
   /** Grows with every change of the state, also where the clock does not. */
@@ -358,7 +356,6 @@ export interface Workstation extends EventEmitter<WorkstationEvents> {
     executionId: string,
     workflowId: string,
     totalSteps: number,
-    // eslint-disable-next-line typescript/no-explicit-any -- as documented
     data?: Record<string, any>,
   ): Promise<boolean>
   /** `false` if the execution is unknown or has ended; then nothing changes. */
@@ -366,7 +363,6 @@ export interface Workstation extends EventEmitter<WorkstationEvents> {
     executionId: string,
     completedSteps: number,
     currentStep: string,
-    // eslint-disable-next-line typescript/no-explicit-any -- as documented
     data?: Record<string, any>,
     options?: ProgressOptions,
   ): Promise<boolean>
@@ -375,7 +371,6 @@ export interface Workstation extends EventEmitter<WorkstationEvents> {
     executionId: string,
     status: FinalStatus,
     error?: string,
-    // eslint-disable-next-line typescript/no-explicit-any -- as documented
     data?: Record<string, any>,
   ): Promise<boolean>
   fetchWorkflowState(executionId: string): Promise<FetchedWorkflowState | null>
@@ -425,7 +420,6 @@ export interface Workstation extends EventEmitter<WorkstationEvents> {
   /** `false` while Redis is out of reach. `ttl` in seconds, default 3,600. */
   cacheAPIResponse(hash: string, response: unknown, ttl?: number): Promise<boolean>
   /** `null` if it is not cached. */
-  // eslint-disable-next-line typescript/no-explicit-any -- as documented
   getCachedAPIResponse(hash: string): Promise<any>
   /** What is cached, otherwise what `fn` returns: computed once, whoever asks in whatever process. */
   getOrCompute<T>(key: string, fn: () => T | Promise<T>, ttl?: number, options?: ComputeOptions): Promise<T>

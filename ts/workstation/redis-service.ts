@@ -20,7 +20,6 @@ export function createRedisService(host: ServiceHost): RedisService {
     const { connection, gate } = host.open()
     return gate.strictly('command', () => connection.command(name, key, ...args))
   }
-  const isOne = async (reply: Promise<CommandReply>): Promise<boolean> => (await reply) === 1
   return {
     get: async (key) => (await send('GET', key)) as string | null,
     set: async (key, value, ttl) => {
@@ -72,4 +71,8 @@ function checkStrings(members: unknown[]): string[] {
 
 function checkSeconds(seconds: unknown): number {
   return checkInteger('ttl', seconds, { min: 1, max: 2 ** 31 - 1, unit: 'seconds' })
+}
+
+async function isOne(reply: Promise<CommandReply>): Promise<boolean> {
+  return (await reply) === 1
 }

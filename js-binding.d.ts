@@ -38,6 +38,8 @@ export declare class NativeConnection {
    * if `buffers` is true.
    */
   command(words: ReadonlyArray<string | Uint8Array>, buffers: boolean): Promise<unknown>
+  /** Tries to connect at once, where the next attempt is being waited for. */
+  redial(): void
   /** Gives up this hold. Resolves when the connection is closed, or at once if others still use it. */
   close(): Promise<void>
 }
@@ -174,6 +176,20 @@ export declare class NativeSagas {
   deleteByCorrelationId(sagaName: string, correlationId: string, fence?: number | undefined | null): Promise<boolean>
 }
 
+/** Sessions on one connection. */
+export declare class NativeSessions {
+  /** Sessions under the connection's prefix. */
+  static open(connection: NativeConnection): NativeSessions
+  /** The session as JSON and its version. */
+  get(userId: string): Promise<[json: string, version: number] | null>
+  /** Stores or deletes a session. Resolves its new version, or 0 if it was written meanwhile. */
+  write(write: SessionWrite): Promise<number>
+  /** Gives a session new time. Resolves `false` if there is none. */
+  touch(userId: string, ttl: number): Promise<boolean>
+  /** The clock that versions are made of: microseconds since 1970. */
+  time(): Promise<number>
+}
+
 /** One channel of one connection. */
 export declare class NativeSignals {
   /** A channel. The connection's key prefix does not apply to it. */
@@ -217,6 +233,35 @@ export declare class NativeTasks {
   results(execution: string): Promise<string[]>
   /** Deletes everything about an execution. */
   dispose(execution: string): Promise<void>
+}
+
+/** Executions on one connection. */
+export declare class NativeTracking {
+  /** Executions under the connection's prefix. */
+  static open(connection: NativeConnection): NativeTracking
+  /** The channel on which changes are announced: the id, a line feed, the state as JSON (nothing if it was deleted). */
+  get channel(): string
+  /** Changes a state if it is the expected one. Resolves `true`, otherwise what is stored. */
+  replace(change: StateChange): Promise<true | string | null>
+  /** The states of executions, in this order. */
+  load(executionIds: Array<string>): Promise<(string | null)[]>
+  /** Gives a state at least this time, in milliseconds. Resolves `false` if there is none. */
+  refresh(executionId: string, ttl: number): Promise<boolean>
+  /** Makes an execution an active one, or not. */
+  setActive(executionId: string, active: boolean): Promise<void>
+  /** The ids of the active executions, in their order. */
+  active(): Promise<string[]>
+  /** Some active executions after an id: how many there are in all, whether more follow, and id and state of each. */
+  page(after: string | undefined | null, limit: number): Promise<[total: number, more: boolean, ...rows: [id: string, json: string | null][]]>
+  /**
+   * Numbers of all active executions: pending, running, completed, failed, cancelled, corrupt, the sum of their
+   * progress, and the ids of those without a state.
+   */
+  statistics(): Promise<[pending: number, running: number, completed: number, failed: number, cancelled: number, corrupt: number, progress: number, ghosts: string[]]>
+  /** Takes those of these executions out of the active ones that have no state. Resolves how many. */
+  dropGhosts(executionIds: Array<string>): Promise<number>
+  /** Proves that the backend runs scripts that write and read. */
+  proveWritable(instance: string): Promise<void>
 }
 
 /** Runs and steps under one prefix of one connection. */
@@ -293,4 +338,34 @@ export interface SagaWrite {
   ttl: number
   /** The number of the lock's acquisition, if the write is to be refused after one with a higher number. */
   fence?: number
+}
+
+/** A write of a session. */
+export interface SessionWrite {
+  /** Whose session it is. */
+  userId: string
+  /** The session; absent to delete it. */
+  json?: string
+  /** How long it stays, in milliseconds. */
+  ttl: number
+  /** The version that it must have; absent for any. */
+  version?: number
+  /** When it was asked for, microseconds since 1970; absent for now. */
+  moment?: number
+}
+
+/** A change of one state. */
+export interface StateChange {
+  /** The execution. */
+  executionId: string
+  /** `any`, `absent` or `bytes`. */
+  expect: string
+  /** The state that must be stored, with `bytes`. */
+  expected?: string
+  /** The new state; absent to delete it. */
+  json?: string
+  /** How long it stays, in milliseconds. */
+  ttl: number
+  /** Whether the execution is active from now on; absent for as before. */
+  active?: boolean
 }

@@ -4,9 +4,11 @@
 use crate::error::{Error, ErrorKind, Result};
 
 mod slot;
+mod workstation;
 
 pub use slot::{SLOTS, by_slot, same_slot, slot};
 use slot::{has_tag, tag_of};
+pub use workstation::{SessionKeys, TrackingKeys};
 
 /// The longest name (run id, step name, lock key, correlation id, prefix …) accepted, in bytes.
 pub const MAX_NAME_BYTES: usize = 512;
@@ -37,11 +39,16 @@ pub fn check_prefix(what: &str, prefix: &str) -> Result<()> {
 /// It is in the record's slot of a cluster: the same hash tag decides for both, and a key without one is made the tag.
 /// Only a key that is odd enough has none in its slot: `}` without a tag (`a}b`), or `{` left open by the prefix.
 fn fence(record: &str, outer: usize) -> String {
+    beside("fence", record, outer)
+}
+
+/// A key of our own about a record, which lies where the record lies.
+fn beside(what: &str, record: &str, outer: usize) -> String {
     let (prefix, rest) = record.split_at(outer);
     if record.contains('}') {
-        return format!("{prefix}ferroflow:fence:{rest}");
+        return format!("{prefix}{OWN}{what}:{rest}");
     }
-    format!("{prefix}ferroflow:fence:{{{record}}}")
+    format!("{prefix}{OWN}{what}:{{{record}}}")
 }
 
 /// Keys of the workflow state service: `{prefix}:run:{runId}` and so on (contract of @pikku-workflows/redis).

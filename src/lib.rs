@@ -11,8 +11,8 @@
 //! - [`runtime`]: the I/O thread and the way of a call from JavaScript to it and back.
 //! - [`connection`]: a target becomes a connection; commands of one tick leave as one pipeline.
 //! - [`memory`]: the embedded engine behind `memory://`.
-//! - [`workflow`], [`lock`], [`saga`], [`signal`], [`cache`], [`task_store`]: one folder a domain, each a trait with
-//!   a Redis and a memory implementation. `workflow` has two: the documented state, and the journal of today's engine.
+//! - [`workflow`], [`lock`], [`saga`], [`signal`], [`cache`], [`task_store`], [`session`], [`tracking`]: one folder a
+//!   domain, each a trait with a Redis and a memory implementation. `workflow` has two: the documented state, and the journal of today's engine.
 //! - [`binding`]: the only code that JavaScript sees; it converts and delegates.
 
 #![warn(missing_docs)]
@@ -29,7 +29,9 @@ pub mod metrics;
 pub mod runtime;
 pub mod saga;
 pub mod script;
+pub mod session;
 pub mod signal;
 pub mod task_store;
 pub mod time;
+pub mod tracking;
 pub mod workflow;

@@ -87,6 +87,14 @@ impl NativeConnection {
         Ok(promise(env, answer))
     }
 
+    /// Tries to connect at once, where the next attempt is being waited for.
+    #[napi]
+    pub fn redial(&self) {
+        if let Ok(Backend::Server(client)) = self.handle.backend() {
+            client.redial();
+        }
+    }
+
     /// Gives up this hold. Resolves when the connection is closed, or at once if others still use it.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {

@@ -8,8 +8,10 @@ pub mod journal;
 pub mod lock;
 pub mod metrics;
 pub mod saga;
+pub mod session;
 pub mod signal;
 pub mod task_store;
+pub mod tracking;
 pub mod workflow;
 
 use napi_derive::napi;

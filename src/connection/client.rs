@@ -115,6 +115,13 @@ impl Client {
         }
     }
 
+    /// Tries to connect at once, where the next attempt is being waited for.
+    pub fn redial(&self) {
+        if let Topology::Node(node) = &self.topology {
+            node.redial_if_lost();
+        }
+    }
+
     /// Stops accepting commands; those accepted before, on whatever thread, have a second to finish.
     pub fn close(&self) {
         let mut waiter = lock(&self.waiter);

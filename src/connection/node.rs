@@ -141,6 +141,13 @@ impl Node {
         self.redial.notify_one();
     }
 
+    /// The same, unless it is connected: then the next loss would be redialled without a delay for no reason.
+    pub(super) fn redial_if_lost(&self) {
+        if self.status.get() == Status::Reconnecting {
+            self.redial();
+        }
+    }
+
     /// Gives the present connection up for a new one, which may lead elsewhere.
     pub(super) fn abandon(&self, reason: Error) {
         let driver = {

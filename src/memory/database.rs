@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::clock::Clock;
-use super::entry::{Entry, Hash, Value};
+use super::entry::{Entry, Hash, Set, Value};
 use super::sorted_set::SortedSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Millis;
@@ -28,7 +28,7 @@ pub struct Database {
     entries: IndexMap<Key, Entry>,
     /// The entries that expire, soonest first.
     deadlines: BTreeSet<(Millis, Key)>,
-    /// The hashes and sorted sets that this section may have emptied.
+    /// The hashes, sets and sorted sets that this section may have emptied.
     changed: Vec<Key>,
 }
 
@@ -163,6 +163,35 @@ impl Database {
         };
         match self.entries.get_index_mut(index) {
             Some((key, Entry { value: Value::Sorted(set), .. })) => {
+                self.changed.push(Arc::clone(key));
+                Ok(set)
+            }
+            _ => Err(wrong_type(key)),
+        }
+    }
+
+    /// The set at `key`. Never an empty one.
+    pub fn members(&mut self, key: impl AsRef<[u8]>) -> Result<Option<&Set>> {
+        let key = key.as_ref();
+        match self.find(key) {
+            None => Ok(None),
+            Some(index) => match &self.entries[index].value {
+                Value::Set(set) => Ok(Some(set)),
+                _ => Err(wrong_type(key)),
+            },
+        }
+    }
+
+    /// The set at `key`, to be changed, and made if it is not there. One that is left empty counts as absent from then
+    /// on, as in Redis.
+    pub fn members_mut(&mut self, key: impl AsRef<[u8]>) -> Result<&mut Set> {
+        let key = key.as_ref();
+        let index = match self.find(key) {
+            Some(index) => index,
+            None => self.put(key, Value::Set(Set::default())),
+        };
+        match self.entries.get_index_mut(index) {
+            Some((key, Entry { value: Value::Set(set), .. })) => {
                 self.changed.push(Arc::clone(key));
                 Ok(set)
             }

@@ -1,5 +1,7 @@
 //! What a key holds.
 
+use std::collections::BTreeSet;
+
 use indexmap::IndexMap;
 
 use super::sorted_set::SortedSet;
@@ -29,6 +31,7 @@ impl Entry {
                 Value::Text(_) => false,
                 Value::Hash(hash) => hash.is_empty(),
                 Value::Sorted(set) => set.is_empty(),
+                Value::Set(set) => set.is_empty(),
             }
     }
 }
@@ -38,7 +41,11 @@ pub(super) enum Value {
     Text(Vec<u8>),
     Hash(Hash),
     Sorted(SortedSet),
+    Set(Set),
 }
+
+/// The members of a set.
+pub type Set = BTreeSet<Vec<u8>>;
 
 impl Value {
     /// The name of the type, as `TYPE` gives it.
@@ -47,6 +54,7 @@ impl Value {
             Self::Text(_) => "string",
             Self::Hash(_) => "hash",
             Self::Sorted(_) => "zset",
+            Self::Set(_) => "set",
         }
     }
 }

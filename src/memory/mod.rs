@@ -25,7 +25,7 @@ use crate::time::Millis;
 
 use clock::Clock;
 pub use database::Database;
-pub use entry::Hash;
+pub use entry::{Hash, Set};
 pub use sorted_set::SortedSet;
 use subscription::Channels;
 pub use subscription::Subscription;

@@ -139,13 +139,13 @@ export class Locks {
     key: string,
     terms: Terms,
     fn: (context: LockContext) => T | Promise<T>,
-    refused: () => Refused,
+    refused: (error: LockError) => Refused,
   ): Promise<T> {
     const id = this.#identity + checkName('the lock key', key)
     const outer = heldByChain(id)
     if (outer !== undefined && terms.reentrant !== 'wait') return this.#again(outer, key, terms, fn, refused)
     const grant = await this.#request(key, terms, true)
-    if (grant instanceof LockError) throw reworded(grant, refused())
+    if (grant instanceof LockError) throw reworded(grant, refused(grant))
     const lock = this.#held(key, grant, terms)
     const running = holding(id, lock, () => fn(lock))
     let outcome: PromiseSettledResult<T> | undefined
@@ -173,15 +173,17 @@ export class Locks {
     key: string,
     terms: Terms,
     fn: (context: LockContext) => T | Promise<T>,
-    refused: () => Refused,
+    refused: (error: LockError) => Refused,
   ): Promise<T> {
     if (!terms.reentrant) {
       throw this.#error('LOCK_REENTRANT', key, 'the caller holds it already, and would wait for itself')
     }
     const { lock } = outer
     const entered = await enterAgain(outer, terms.waitMs, () => fn(lock))
-    if (entered === false)
-      throw reworded(this.#error('LOCK_TIMEOUT', key, 'held by the same chain'), refused())
+    if (entered === false) {
+      const error = this.#error('LOCK_TIMEOUT', key, 'held by the same chain')
+      throw reworded(error, refused(error))
+    }
     return entered.value
   }
 

@@ -4,6 +4,7 @@
 mod hashes;
 mod keys;
 mod server;
+mod sets;
 mod sorted_sets;
 mod strings;
 
@@ -12,8 +13,14 @@ use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 
 /// All commands, by topic.
-const TABLES: [&[Command]; 5] =
-    [strings::COMMANDS, hashes::COMMANDS, sorted_sets::COMMANDS, keys::COMMANDS, server::COMMANDS];
+const TABLES: [&[Command]; 6] = [
+    strings::COMMANDS,
+    hashes::COMMANDS,
+    sets::COMMANDS,
+    sorted_sets::COMMANDS,
+    keys::COMMANDS,
+    server::COMMANDS,
+];
 
 /// A command of the table.
 struct Command {

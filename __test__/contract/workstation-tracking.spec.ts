@@ -1,0 +1,4 @@
+import { onEveryBackend } from '../helpers/backends'
+import { trackingSuite } from './workstation-tracking'
+
+onEveryBackend('Tracking of a workstation', trackingSuite)

@@ -34,7 +34,7 @@ export function lockWait(backend: Backend): void {
 
   async function assertNothingLeft(): Promise<void> {
     const left = await data.keys()
-    const kept = left.filter((key) => !/ferroflow:(fence|held|withdrawn:.*)$/.test(key))
+    const kept = left.filter((key) => !/ferroflow:(fence(:\{\w+\})?|held|withdrawn:.*)$/.test(key))
     assert.deepEqual(kept, [])
   }
 

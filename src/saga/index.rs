@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::connection::client::Call;
-use crate::connection::command::Command;
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SagaKeys;

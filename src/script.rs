@@ -113,6 +113,17 @@ impl Script {
 }
 
 impl Guard {
+    /// Checks fences in any slots, and raises none.
+    pub async fn check(&self, call: Call<'_>) -> Result<()> {
+        let reads = self.records().iter().map(|(_, key)| Command::new("GET").arg(key).reads());
+        let replies = call.commands(reads).await;
+        for ((record, key), reply) in self.records().iter().zip(replies) {
+            let stored = reply.and_then(Reply::into_bytes).map_err(|error| error.about(key))?;
+            self.compare(record, key, stored.as_deref())?;
+        }
+        Ok(())
+    }
+
     /// Raises fences of one slot without a write.
     pub async fn raise(&self, call: Call<'_>) -> Result<()> {
         static NOTHING: Script = Script::new("return 1");

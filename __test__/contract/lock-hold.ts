@@ -23,6 +23,8 @@ export function lockHold(backend: Backend): void {
     other = new RedisLockManager(target, { retryDelay: 20, maxRetries: 5 })
     manager.on('lost', (error) => losses.push(error))
     losses = []
+    // Connects to every node: locks of 200 ms are too short to wait for that.
+    await data.clear()
   })
   after(async () => {
     await Promise.all([manager.close(), other.close(), data.close()])

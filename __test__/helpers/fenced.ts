@@ -22,6 +22,8 @@ export interface Stores {
   journal: RedisWorkflowRunService
   /** Of the journal's keys. */
   prefix: string
+  /** On the same runs as the journal. */
+  journalRuns: RedisWorkflowStateService
 }
 
 /** `prefix` is that of the journal, which needs a hash tag in a cluster. */
@@ -33,6 +35,7 @@ export async function openStores(connection: Connection, prefix = 'workflows'): 
     service: await openService(connection, prefix),
     journal: new RedisWorkflowRunService(connection, prefix),
     prefix,
+    journalRuns: new RedisWorkflowStateService(connection, prefix),
   }
 }
 

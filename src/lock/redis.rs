@@ -257,7 +257,14 @@ impl LockStore for RedisLocks {
             .run(self.client.call(), OnLostReply::Read, &[&lock, &queue], &[channel.as_bytes()])
             .await
             .map_err(|error| error.about(&lock))?;
-        let [holder, pttl, queued, listening] = reply.into_list()?.try_into().map_err(|_| unexpected())?;
+        let [holder, pttl, queued, mut listening] =
+            reply.into_list()?.try_into().map_err(|_| unexpected())?;
+        if self.client.is_cluster() {
+            // A server counts only those who listen at itself, and they listen at any. Without the right to ask, none.
+            let count = Command::new("PUBSUB").arg("NUMSUB").arg(&channel).reads();
+            let counts = self.client.call().command(count).await.and_then(Reply::into_list);
+            listening = counts.ok().and_then(|counts| counts.into_iter().nth(1)).unwrap_or(Reply::Int(0));
+        }
         Ok(Inspection {
             holder: holder.into_bytes()?,
             ttl_left: ttl_left(pttl.into_int()?),

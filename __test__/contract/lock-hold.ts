@@ -257,9 +257,9 @@ export function lockHold(backend: Backend): void {
     })
 
     it('with renewal is held until it is released', async () => {
-      const lock = await manager.acquire('k', { ttl: 100, renew: true })
+      const lock = await manager.acquire('k', { ttl: 600, renew: true })
       assert.ok(lock !== null)
-      block(300)
+      block(1800)
       assert.equal(lock.held, true)
       await lock.release()
       await lock.release()

@@ -44,10 +44,8 @@ impl Readers {
 /// A script may do anything; servers send it to the master unless it says that it only reads.
 fn only_reads(request: &Request) -> bool {
     let name = || words(request.wire()).next().unwrap_or_default();
-    let is_script = |name: &[u8]| {
-        let plain = name.len() == 4 || name.len() == 7;
-        plain && name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"EVAL"))
-    };
+    let is_script =
+        |name: &[u8]| [&b"EVAL"[..], b"EVALSHA"].iter().any(|script| name.eq_ignore_ascii_case(script));
     request.repeat == Repeat::Read && !is_script(name())
 }
 

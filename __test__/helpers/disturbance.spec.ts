@@ -8,6 +8,14 @@ import { RedisServer } from './redis-server'
 import { RespClient } from './resp-client'
 import { until } from './wait'
 
+const isLate = ({ texts }: { texts: string[] }): boolean => texts[1] === 'late'
+const filter = ({ name }: { name: string }): boolean => name === 'INCR'
+
+function draw(): string[] {
+  const dice = random(7)
+  return Array.from({ length: 200 }, () => JSON.stringify(anyDisturbance(dice, filter)))
+}
+
 describe('a disturbance', () => {
   let server: RedisServer
   let direct: RespClient
@@ -32,8 +40,6 @@ describe('a disturbance', () => {
     await proxy.close()
     assert.deepEqual(proxy.protocolErrors, [])
   })
-
-  const filter = ({ name }: { name: string }): boolean => name === 'INCR'
 
   it('cuts inside a request, which is not executed', async () => {
     for (const part of [0, 0.001, 0.5, 0.999]) {
@@ -85,8 +91,7 @@ describe('a disturbance', () => {
   })
 
   it('delivers a request after those of the next connection', async () => {
-    const isSet = ({ texts }: { texts: string[] }): boolean => texts[1] === 'late'
-    const fault = proxy.disturb({ point: 'request', filter: isSet, part: 1, effect: 'late' })
+    const fault = proxy.disturb({ point: 'request', filter: isLate, part: 1, effect: 'late' })
     await assert.rejects(client.command('SET', 'k', 'late'))
     client = await RespClient.connect({ port: proxy.port })
     await client.command('SET', 'k', 'soon')
@@ -114,10 +119,6 @@ describe('a disturbance', () => {
   })
 
   it('comes again with the same seed, and every kind of it comes', () => {
-    const draw = (): string[] => {
-      const dice = random(7)
-      return Array.from({ length: 200 }, () => JSON.stringify(anyDisturbance(dice, filter)))
-    }
     assert.deepEqual(draw(), draw())
     const effects = new Set(draw().map((text) => JSON.parse(text).effect))
     assert.deepEqual([...effects].toSorted(), ['black-hole', 'delay', 'end', 'late', 'reset', 'twice'])

@@ -32,11 +32,11 @@ export async function openStores(connection: Connection): Promise<Stores> {
   }
 }
 
-/** A write that is ready to happen, once. */
+/** A write that is ready to happen: by the stores that prepared it, or by others. */
 export interface Prepared {
   /** Key of the record that keeps the fence. */
   record: string
-  write: (options?: FenceOptions) => Promise<unknown>
+  write: (options?: FenceOptions, by?: Stores) => Promise<unknown>
 }
 
 export const fenceKey = (record: string): string => `ferroflow:fence:{${record}}`
@@ -48,7 +48,7 @@ type Write<T> = (stores: Stores, prepared: T, options?: FenceOptions) => Promise
 function ofRun(write: Write<string>): (stores: Stores) => Promise<Prepared> {
   return async (stores) => {
     const id = await stores.runs.createRun('w', 1)
-    return { record: runKey(id), write: (options) => write(stores, id, options) }
+    return { record: runKey(id), write: (options, by = stores) => write(by, id, options) }
   }
 }
 
@@ -56,7 +56,7 @@ function ofSaga(write: Write<string>, stored = true): (stores: Stores) => Promis
   return async (stores) => {
     const id = randomUUID()
     if (stored) await stores.saga.insert('S', `c-${id}`, counter(id))
-    return { record: stateKey('S', `c-${id}`), write: (options) => write(stores, id, options) }
+    return { record: stateKey('S', `c-${id}`), write: (options, by = stores) => write(by, id, options) }
   }
 }
 
@@ -64,7 +64,7 @@ function ofExecution(write: Write<string>): (stores: Stores) => Promise<Prepared
   return async (stores) => {
     const id = randomUUID()
     await stores.cache.set({ id, status: 'old' })
-    return { record: `fm:exec:${id}`, write: (options) => write(stores, id, options) }
+    return { record: `fm:exec:${id}`, write: (options, by = stores) => write(by, id, options) }
   }
 }
 
@@ -72,7 +72,7 @@ function ofJournal(write: Write<{ run: string; step: string }>): (stores: Stores
   return async (stores) => {
     const run = await createRun(stores.service)
     const step = await insertStep(stores.service, run, 's')
-    return { record: runKey(run), write: (options) => write(stores, { run, step }, options) }
+    return { record: runKey(run), write: (options, by = stores) => write(by, { run, step }, options) }
   }
 }
 

@@ -61,6 +61,11 @@ impl LockKeys {
         format!("{}:{claim}", self.beside(key, "withdrawn"))
     }
 
+    /// The string that keeps the answer to a request about a lock.
+    pub fn request(&self, key: &str, id: &str) -> String {
+        format!("{}:{id}", self.beside(key, "request"))
+    }
+
     /// The sorted set of the claims that wait for a lock in their order.
     pub fn queue(&self, key: &str) -> String {
         format!("{}:{key}", self.beside(key, "queue"))

@@ -16,7 +16,7 @@ use crate::connection::pubsub::Subscription;
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
-use crate::script::{OnLostReply, Script};
+use crate::script::{OnLostReply, REQUEST_KEPT, Script, request_id};
 use crate::time::{Millis, unix_micros};
 
 mod bulk;
@@ -275,9 +275,12 @@ impl LockStore for RedisLocks {
 
     async fn force_release(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let lock = self.keys.lock(key)?;
-        let channel = LockKeys::released(&lock);
+        let (channel, request) = (LockKeys::released(&lock), self.keys.request(key, &request_id()));
+        let kept = REQUEST_KEPT.get().to_string();
+        let arguments = [channel.as_bytes(), kept.as_bytes()];
+        // A second copy frees nothing: by then the lock may be somebody else's.
         let reply = FORCE_RELEASE
-            .run(self.client.call(), OnLostReply::Report, &[&lock], &[channel.as_bytes()])
+            .run(self.client.call(), OnLostReply::Repeat, &[&lock, &request], &arguments)
             .await
             .map_err(|error| error.about(&lock))?;
         reply.into_bytes()

@@ -116,11 +116,15 @@ impl RedisSagas {
             // Told that it may have happened already, the script can tell our write from another's.
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
                 arguments[7] = b"1";
-                WRITE.run_under(guard, call, OnLostReply::Repeat, keys, &arguments).await.map_err(|_| error)
+                let again = WRITE.run_under(guard, call, OnLostReply::Repeat, keys, &arguments).await;
+                match again.and_then(Reply::into_list) {
+                    Ok(words) if !surpassed(&words, &write.json, keys[0]) => Ok(words),
+                    _ => Err(error),
+                }
             }
-            outcome => outcome,
+            outcome => outcome.and_then(Reply::into_list),
         };
-        reply.and_then(Reply::into_list).map_err(|error| error.about(keys[0]))
+        reply.map_err(|error| error.about(keys[0]))
     }
 
     /// What the script could not decide because it cannot read the stored JSON.
@@ -247,6 +251,15 @@ impl RedisSagas {
         let Some(correlation_id) = self.look_up(call, saga_name, &index).await? else { return Ok(false) };
         self.delete_stored(call, saga_name, &correlation_id, Some(saga_id)).await
     }
+}
+
+/// Whether a repetition found a version beyond the one that it writes: then the first attempt may have happened, and
+/// others have gone on from there, so that a conflict would deny it.
+fn surpassed(words: &[Reply], json: &[u8], state: &str) -> bool {
+    let [Reply::Bytes(outcome), Reply::Bytes(actual)] = words else { return false };
+    let actual = std::str::from_utf8(actual).ok().and_then(|text| text.parse::<f64>().ok());
+    let written = Envelope::read(json, state).map(|envelope| envelope.version());
+    outcome == b"conflict" && actual.zip(written.ok()).is_none_or(|(actual, written)| actual > written)
 }
 
 #[async_trait]

@@ -117,6 +117,20 @@ impl Guard {
         })
     }
 
+    /// The records with the keys of their fences.
+    pub fn records(&self) -> &[(String, String)] {
+        &self.records
+    }
+
+    /// Whether what is stored as the fence of a record allows the write.
+    pub fn compare(&self, record: &str, key: &str, stored: Option<&[u8]>) -> Result<()> {
+        let seen = stored.map(|stored| Fence::from_stored(stored).ok_or_else(|| corrupt(key))).transpose()?;
+        match seen.filter(|seen| seen.0 > self.fence.0) {
+            Some(seen) => Err(self.stale(record, seen)),
+            None => Ok(()),
+        }
+    }
+
     fn stale(&self, record: &str, seen: Fence) -> Error {
         let (own, current) = (self.fence.0, seen.0);
         let text = format!(
@@ -133,10 +147,7 @@ impl Guard {
     ) -> Result<T> {
         let Some(guard) = guard else { return write(db) };
         for (record, key) in &guard.records {
-            let stored = db.get(key)?.map(|stored| Fence::from_stored(stored).ok_or_else(|| corrupt(key)));
-            if let Some(seen) = stored.transpose()?.filter(|seen| seen.0 > guard.fence.0) {
-                return Err(guard.stale(record, seen));
-            }
+            guard.compare(record, key, db.get(key)?)?;
         }
         let answer = write(db)?;
         if !answer.mistaken() {

@@ -3,9 +3,13 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
+mod journal;
+mod lock;
 mod slot;
 mod workstation;
 
+pub use journal::{JournalKeys, UUID_LENGTH};
+pub use lock::LockKeys;
 pub use slot::{SLOTS, by_slot, same_slot, slot};
 use slot::{has_tag, tag_of};
 pub use workstation::{SessionKeys, TrackingKeys};
@@ -83,88 +87,6 @@ impl WorkflowKeys {
         Ok(format!("{}:step:{run_id}:{step_name}", self.prefix))
     }
 }
-
-/// Keys of locks: `{prefix}{key}` (contract of @flowmonkey/redis; the workflow service's prefix is
-/// `{workflow prefix}:lock:`).
-#[derive(Debug, Clone)]
-pub struct LockKeys {
-    prefix: String,
-    /// The keys beside a lock lie in its slot of a cluster.
-    clustered: bool,
-}
-
-impl LockKeys {
-    /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the lock manager's own, `fm:lock:` by default.
-    pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
-        check_prefix("keyPrefix", prefix)?;
-        Ok(Self { prefix: format!("{connection_prefix}{prefix}"), clustered: false })
-    }
-
-    /// The same in a cluster.
-    pub fn in_cluster(self) -> Result<Self> {
-        if self.prefix.contains('{') && !has_tag(&self.prefix) {
-            let problem = "keyPrefix of locks in a cluster must not contain \"{\" without a hash tag";
-            return Err(Error::new(ErrorKind::Config, problem));
-        }
-        Ok(Self { clustered: true, ..self })
-    }
-
-    /// The string that holds the owner's token.
-    pub fn lock(&self, key: &str) -> Result<String> {
-        check_name("the lock key", key)?;
-        if key.starts_with(OWN) {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("the lock key must not start with \"{OWN}\": such keys are beside the locks"),
-            ));
-        }
-        Ok(format!("{}{key}", self.prefix))
-    }
-
-    /// A key of our own beside a lock.
-    fn beside(&self, key: &str, what: &str) -> String {
-        let prefix = &self.prefix;
-        if !self.clustered {
-            return format!("{prefix}{OWN}{what}");
-        }
-        let tag = tag_of(slot(format!("{prefix}{key}").as_bytes()));
-        format!("{prefix}{OWN}{what}:{{{tag}}}")
-    }
-
-    /// The string that counts fences: one for all locks, or one for all locks of a slot.
-    pub fn fence_counter(&self, key: &str) -> String {
-        self.beside(key, "fence")
-    }
-
-    /// The string that marks a claim of a lock as given up.
-    pub fn tombstone(&self, key: &str, claim: &str) -> String {
-        format!("{}:{claim}", self.beside(key, "withdrawn"))
-    }
-
-    /// The sorted set of the claims that wait for a lock in their order.
-    pub fn queue(&self, key: &str) -> String {
-        format!("{}:{key}", self.beside(key, "queue"))
-    }
-
-    /// The sorted set of the leases of those claims.
-    pub fn leases(&self, key: &str) -> String {
-        format!("{}:{key}", self.beside(key, "leases"))
-    }
-
-    /// The sorted set of the locks that are held, by fence. Of all slots: it is written by itself.
-    pub fn index(&self) -> String {
-        format!("{}{OWN}held", self.prefix)
-    }
-
-    /// The channel on which a release of a lock is announced. Built from the full key, so that every process
-    /// that competes for the lock listens to the same one.
-    pub fn released(lock_key: &str) -> String {
-        format!("ferroflow:released:{lock_key}")
-    }
-}
-
-/// What stands between a prefix of locks and the names of our own keys beside them.
-const OWN: &str = "ferroflow:";
 
 /// Keys of sagas: `{prefix}saga:{sagaName}:{correlationId}` and its index `{prefix}saga:{sagaName}:idx:id:{sagaId}`
 /// (contract of @saga-bus/store-redis).
@@ -268,111 +190,6 @@ fn pattern_of_start(start: &str) -> String {
     }
     pattern.push('*');
     pattern
-}
-
-/// Keys of the journal (contract of @pikku/redis, on the same runs and steps as [`WorkflowKeys`]).
-#[derive(Debug, Clone)]
-pub struct JournalKeys {
-    prefix: String,
-    outer: usize,
-}
-
-/// The length of a UUID in text, which is what run ids are.
-pub const UUID_LENGTH: usize = 36;
-
-impl JournalKeys {
-    /// `connection_prefix` is ioredis' `keyPrefix`; `prefix` is the service's own, `workflows` by default.
-    pub fn new(connection_prefix: &str, prefix: &str) -> Result<Self> {
-        check_name("keyPrefix", prefix)?;
-        Ok(Self { prefix: format!("{connection_prefix}{prefix}"), outer: connection_prefix.len() })
-    }
-
-    /// The string that holds the highest fence seen for the record at this key.
-    pub fn fence(&self, record: &str) -> String {
-        fence(record, self.outer)
-    }
-
-    /// The same in a cluster, where scripts find keys in the data and must reach them all.
-    pub fn in_cluster(self) -> Result<Self> {
-        if has_tag(&self.prefix) {
-            return Ok(self);
-        }
-        let problem = "keyPrefix of workflows for @pikku/core in a cluster must have a hash tag, such as \
-                       \"{workflows}\": all their keys must lie together";
-        Err(Error::new(ErrorKind::Config, problem))
-    }
-
-    /// What all keys start with, for scripts that build further ones.
-    pub fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
-    /// `{prefix}:{kind}:{name}` for a name that was checked, or comes from the store.
-    pub fn of(&self, kind: &str, name: &str) -> String {
-        format!("{}:{kind}:{name}", self.prefix)
-    }
-
-    /// The hash of a run.
-    pub fn run(&self, run_id: &str) -> Result<String> {
-        check_name("the run id", run_id)?;
-        Ok(self.of("run", run_id))
-    }
-
-    /// The hash of a step.
-    pub fn step(&self, run_id: &str, step_name: &str) -> Result<String> {
-        check_name("the run id", run_id)?;
-        check_name("the step name", step_name)?;
-        Ok(format!("{}:step:{run_id}:{step_name}", self.prefix))
-    }
-
-    /// The hash of the step of an id `{runId}:{stepName}:{milliseconds}`, and how long the run id in it is. With a
-    /// colon in a run id that is no UUID, the length is a guess that the stored step corrects.
-    pub fn step_of_id(&self, step_id: &str) -> Result<(String, usize)> {
-        let base = match step_id.rsplit_once(':') {
-            Some((base, time)) if !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit()) => base,
-            _ => {
-                let text = "the step id must be one that inserting a step returned";
-                return Err(Error::new(ErrorKind::InvalidArgument, text));
-            }
-        };
-        let is_uuid = base.len() > UUID_LENGTH
-            && base.bytes().take(UUID_LENGTH + 1).enumerate().all(|(index, byte)| match index {
-                8 | 13 | 18 | 23 => byte == b'-',
-                UUID_LENGTH => byte == b':',
-                _ => byte.is_ascii_hexdigit(),
-            });
-        let length = if is_uuid { UUID_LENGTH } else { base.find(':').unwrap_or(base.len()) };
-        Ok((self.of("step", base), length))
-    }
-
-    /// The hash of a version of a workflow.
-    pub fn version(&self, workflow: &str, graph_hash: &str) -> Result<String> {
-        check_name("the workflow name", workflow)?;
-        check_name("the graph hash", graph_hash)?;
-        Ok(format!("{}:version:{workflow}:{graph_hash}", self.prefix))
-    }
-
-    /// An index of our own over all runs: `{prefix}:runs`, or one of its parts.
-    pub fn runs(&self, part: &[&str]) -> String {
-        let mut key = format!("{}:runs", self.prefix);
-        for word in part {
-            key.push(':');
-            key.push_str(word);
-        }
-        key
-    }
-
-    /// The names of workflows that have runs. An index of our own.
-    pub fn workflow_names(&self) -> String {
-        format!("{}:workflow-names", self.prefix)
-    }
-
-    /// Where the names that a key of this start holds begin: `{prefix}:{kind}:`, and a pattern for exactly these keys.
-    pub fn start_and_pattern(&self, kind: &str) -> (String, String) {
-        let start = format!("{}:{kind}:", self.prefix);
-        let pattern = pattern_of_start(&start);
-        (start, pattern)
-    }
 }
 
 /// Keys of task executions: `{prefix}{id}`, `{prefix}{id}-transactions`, `{prefix}{id}-results` (contract of

@@ -8,6 +8,7 @@ use crate::connection::command::Command;
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::Guard;
+use crate::time::Millis;
 
 /// A script. The first call on a connection sends its source, which costs no extra round trip; later ones send the
 /// digest.
@@ -33,6 +34,15 @@ pub enum OnLostReply {
     Repeat,
     /// The caller gets `OUTCOME_UNKNOWN`, and may know better.
     Report,
+}
+
+/// How long the answer to a request is kept: longer than any copy of it may be on its way.
+pub const REQUEST_KEPT: Millis = Millis::new(60_000);
+
+/// A name for one request, by which its script recognises a second copy. Only where nothing else tells the copies of a
+/// request from other requests: it costs an entry on the server for each.
+pub fn request_id() -> String {
+    format!("{:016x}", rand::random::<u64>())
 }
 
 impl Script {
@@ -113,6 +123,17 @@ impl Script {
 }
 
 impl Guard {
+    /// Checks fences in any slots, and raises none.
+    pub async fn check(&self, call: Call<'_>) -> Result<()> {
+        let reads = self.records().iter().map(|(_, key)| Command::new("GET").arg(key).reads());
+        let replies = call.commands(reads).await;
+        for ((record, key), reply) in self.records().iter().zip(replies) {
+            let stored = reply.and_then(Reply::into_bytes).map_err(|error| error.about(key))?;
+            self.compare(record, key, stored.as_deref())?;
+        }
+        Ok(())
+    }
+
     /// Raises fences of one slot without a write.
     pub async fn raise(&self, call: Call<'_>) -> Result<()> {
         static NOTHING: Script = Script::new("return 1");

@@ -142,15 +142,18 @@ export function fences(backend: Backend): void {
       await assert.rejects(older, stale(record, 4, 5))
       const options = { fence: 6 }
       const other: string = await stores.service.createRunImpl('w', 1, false, 'h', { type: 'test' }, options)
-      assert.equal(await data.get(fenceKey(`workflows:run:${other}`)), '6')
+      assert.equal(await data.get(fenceKey(`${stores.prefix}:run:${other}`)), '6')
     })
 
     it('is one with its steps, in both services', async () => {
       const id = await createRun(stores.service)
-      const record = `workflows:run:${id}`
+      const record = `${stores.prefix}:run:${id}`
       const { stepId } = await stores.service.insertStepStateImpl(id, 's', 'rpc', {}, { fence: 5 })
-      await assert.rejects(stores.runs.setStepResult(id, 'other', 1, { fence: 4 }), stale(record, 4, 5))
-      await stores.runs.setStepResult(id, 'other', 1, { fence: 7 })
+      await assert.rejects(
+        stores.journalRuns.setStepResult(id, 'other', 1, { fence: 4 }),
+        stale(record, 4, 5),
+      )
+      await stores.journalRuns.setStepResult(id, 'other', 1, { fence: 7 })
       await assert.rejects(stores.service.setStepResultImpl(stepId, 1, { fence: 6 }), stale(record, 6, 7))
       await assert.rejects(stores.journal.deleteRun(id, { fence: 6 }), stale(record, 6, 7))
       await stores.service.setStepResultImpl(stepId, 1, { fence: 7 })
@@ -174,7 +177,7 @@ export function fences(backend: Backend): void {
       const clear = await stores.service.getStepState('a', 's')
       await assert.rejects(
         stores.service.setStepResultImpl(clear.stepId, 1, { fence: 4 }),
-        stale('workflows:run:a', 4, 5),
+        stale(`${stores.prefix}:run:a`, 4, 5),
       )
     })
 
@@ -183,7 +186,7 @@ export function fences(backend: Backend): void {
       const id = await stores.service.createRun('w', 1, false, 'h', { type: 'test' }, options)
       await assert.rejects(
         stores.service.insertStepState(id, 's', 'rpc', {}, { fence: 4 }),
-        stale(`workflows:run:${id}`, 4, 5),
+        stale(`${stores.prefix}:run:${id}`, 4, 5),
       )
     })
   })
@@ -198,8 +201,8 @@ export function fences(backend: Backend): void {
 
     const run = await createRun(stores.service)
     await stores.journal.deleteRun(run, { fence: 2 })
-    const update = stores.runs.setStepResult(run, 's', 1, { fence: 1 })
-    await assert.rejects(update, stale(`workflows:run:${run}`, 1, 2))
+    const update = stores.journalRuns.setStepResult(run, 's', 1, { fence: 1 })
+    await assert.rejects(update, stale(`${stores.prefix}:run:${run}`, 1, 2))
 
     await stores.cache.invalidate('never cached', { fence: 2 })
     const cached = stores.cache.set({ id: 'never cached' }, 1000, { fence: 1 })
@@ -239,7 +242,7 @@ export function fences(backend: Backend): void {
     await assert.rejects(ended, { code: 'INVALID_TRANSITION' })
     assert.equal(await data.get(fenceKey(`workflows:run:${id}`)), '3')
     assert.equal(await stores.journal.deleteRun('unknown', { fence: 4 }), false)
-    assert.equal(await data.get(fenceKey('workflows:run:unknown')), '4')
+    assert.equal(await data.get(fenceKey(`${stores.prefix}:run:unknown`)), '4')
     await stores.cache.set({ id: 'e', updatedAt: 2 })
     await stores.cache.set({ id: 'e', updatedAt: 1 }, 1000, { fence: 5 })
     assert.equal(await data.get(fenceKey('fm:exec:e')), '5')
@@ -264,7 +267,8 @@ export function fences(backend: Backend): void {
     assert.equal(await data.get(fenceKey(stateKey('S', 'd'))), '9')
     await data.set('workflows:step:r:s', 'no hash')
     await assert.rejects(stores.runs.setStepResult('r', 's', 1, { fence: 9 }), { code: 'WRONG_TYPE' })
-    assert.equal(await data.exists(fenceKey('workflows:run:r')), false)
+    // Where the step lies in another slot, the fence of its run is raised before it.
+    assert.equal(await data.exists(fenceKey('workflows:run:r')), backend.isCluster)
   })
 
   it('guards a saga whose JSON only the client can read', async () => {

@@ -34,7 +34,7 @@ export function lockWait(backend: Backend): void {
 
   async function assertNothingLeft(): Promise<void> {
     const left = await data.keys()
-    const kept = left.filter((key) => !/ferroflow:(fence|held|withdrawn:.*)$/.test(key))
+    const kept = left.filter((key) => !/ferroflow:(fence(:\{\w+\})?|held|withdrawn:.*)$/.test(key))
     assert.deepEqual(kept, [])
   }
 
@@ -322,7 +322,9 @@ export function lockWait(backend: Backend): void {
     // The object, that of the function, and the first of the two.
     assert.deepEqual(lost, ['LOCK_LOST', 'LOCK_LOST', 'LOCK_LOST'])
     await until('only the other one is left', async () => {
-      const left = (await data.keys()).filter((key) => !/ferroflow:(fence|held|withdrawn:.*)$/.test(key))
+      const left = (await data.keys()).filter(
+        (key) => !/ferroflow:(fence(:\{\w+\})?|held|withdrawn:.*)$/.test(key),
+      )
       return left.join() === 'fm:lock:taken'
     })
   })

@@ -66,12 +66,13 @@ export function lists(backend: Backend): void {
     const good = await createRun(service)
     const [bad, wrong, gone] = [await createRun(service), await createRun(service), await createRun(service)]
     await data.setHash(`workflows:run:${bad}`, { input: '{' })
-    await data.command('DEL', `workflows:run:${wrong}`, `workflows:run:${gone}`)
+    await data.command('DEL', `workflows:run:${wrong}`)
+    await data.command('DEL', `workflows:run:${gone}`)
     await data.set(`workflows:run:${wrong}`, 'no hash')
     const list = await runs.listRuns()
     assert.deepEqual(ids(list), [good])
     const corrupt = list.corrupt.map(({ id, key }) => [id, key]).toSorted()
-    assert.deepEqual(corrupt, [bad, wrong].map((id) => [id, `workflows:run:${id}`]).toSorted())
+    assert.deepEqual(corrupt, [bad, wrong].map((id) => [id, data.full(`workflows:run:${id}`)]).toSorted())
     assert.deepEqual(ids(await runs.listRuns({ limit: 4 })), [good])
 
     await insertStep(service, good, 'one')

@@ -188,7 +188,12 @@ export function runs(backend: Backend): void {
     await data.setHash(`workflows:run:${id}`, { input: '{"a":' })
     await assert.rejects(
       service.getRun(id),
-      like({ type: CorruptEntryError, code: 'CORRUPT_ENTRY', message: /input/, key: `workflows:run:${id}` }),
+      like({
+        type: CorruptEntryError,
+        code: 'CORRUPT_ENTRY',
+        message: /input/,
+        key: data.full(`workflows:run:${id}`),
+      }),
     )
   })
 

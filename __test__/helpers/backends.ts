@@ -186,7 +186,12 @@ export class Data {
   command(name: string, ...args: CommandArgument[]): Promise<CommandReply> {
     const [key, ...rest] = args
     if (this.#prefix === '' || key === undefined) return this.connection.command(name, ...args)
-    return this.connection.command(name, `${this.#prefix}${String(key)}`, ...rest)
+    return this.connection.command(name, this.full(String(key)), ...rest)
+  }
+
+  /** A key as it is on the server, and in errors. */
+  full(key: string): string {
+    return `${this.#prefix}${key}`
   }
 
   /** A string as it is stored, or null. */

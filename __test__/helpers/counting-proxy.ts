@@ -6,8 +6,8 @@
  * the last has arrived, so `count` holds the replies back until the client is silent: then the number is exact.
  */
 import { once } from 'node:events'
-import { createServer, type AddressInfo, type NetConnectOpts, type Server } from 'node:net'
-import { Fault, type FaultPoint, type RequestFilter } from './fault'
+import { connect, createServer, type AddressInfo, type NetConnectOpts, type Server } from 'node:net'
+import { type Disturbance, Fault, type FaultPoint, type RequestFilter } from './fault'
 import {
   ProxiedConnection,
   type ConnectionPolicy,
@@ -15,9 +15,10 @@ import {
   type ProxiedRequest,
   type Verdict,
 } from './proxied-connection'
+import { RespParser } from './resp-parser'
 
 export type { CutMode, ProxiedRequest } from './proxied-connection'
-export { Fault, type FaultPoint, type RequestFilter } from './fault'
+export { type Disturbance, Fault, type FaultPoint, type RequestFilter } from './fault'
 
 /** What has passed through the proxy. */
 export interface Traffic {
@@ -151,6 +152,26 @@ export class CountingProxy {
   /** The same for bytes on their way to the client. */
   cutAfterReplyBytes(bytes: number, mode: CutMode = 'end'): Fault {
     return this.#inject(new Fault({ point: 'reply-bytes', bytes, mode }))
+  }
+
+  /** Does anything that can happen to a message to the next that the filter accepts. */
+  disturb(disturbance: Disturbance): Fault {
+    return this.#inject(new Fault(disturbance))
+  }
+
+  /** Sends the server what a fault has kept for later, on a connection of its own, and waits until it was executed. */
+  async deliverLate(fault: Fault): Promise<void> {
+    for (const raw of fault.late.splice(0)) {
+      const socket = connect(this.#target)
+      const answered = new Promise<void>((resolve) => {
+        const parser = new RespParser({ onMessage: () => resolve() })
+        socket.on('data', (chunk: Buffer) => parser.push(chunk))
+      })
+      socket.write(raw)
+      // oxlint-disable-next-line no-await-in-loop -- in the order in which they were sent
+      await Promise.race([answered, once(socket, 'close')])
+      socket.destroy()
+    }
   }
 
   /** Delivers every reply so much later, in order. 0 ends it for replies that have not arrived yet. */

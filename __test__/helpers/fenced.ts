@@ -22,6 +22,8 @@ export interface Stores {
   journal: RedisWorkflowRunService
   /** Of the journal's keys. */
   prefix: string
+  /** On the same runs as the journal. */
+  journalRuns: RedisWorkflowStateService
 }
 
 /** `prefix` is that of the journal, which needs a hash tag in a cluster. */
@@ -33,14 +35,15 @@ export async function openStores(connection: Connection, prefix = 'workflows'): 
     service: await openService(connection, prefix),
     journal: new RedisWorkflowRunService(connection, prefix),
     prefix,
+    journalRuns: new RedisWorkflowStateService(connection, prefix),
   }
 }
 
-/** A write that is ready to happen, once. */
+/** A write that is ready to happen: by the stores that prepared it, or by others. */
 export interface Prepared {
   /** Key of the record that keeps the fence. */
   record: string
-  write: (options?: FenceOptions) => Promise<unknown>
+  write: (options?: FenceOptions, by?: Stores) => Promise<unknown>
 }
 
 export function fenceKey(record: string): string {
@@ -54,7 +57,7 @@ type Write<T> = (stores: Stores, prepared: T, options?: FenceOptions) => Promise
 function ofRun(write: Write<string>): (stores: Stores) => Promise<Prepared> {
   return async (stores) => {
     const id = await stores.runs.createRun('w', 1)
-    return { record: runKey(id), write: (options) => write(stores, id, options) }
+    return { record: runKey(id), write: (options, by = stores) => write(by, id, options) }
   }
 }
 
@@ -62,7 +65,7 @@ function ofSaga(write: Write<string>, stored = true): (stores: Stores) => Promis
   return async (stores) => {
     const id = randomUUID()
     if (stored) await stores.saga.insert('S', `c-${id}`, counter(id))
-    return { record: stateKey('S', `c-${id}`), write: (options) => write(stores, id, options) }
+    return { record: stateKey('S', `c-${id}`), write: (options, by = stores) => write(by, id, options) }
   }
 }
 
@@ -70,7 +73,7 @@ function ofExecution(write: Write<string>): (stores: Stores) => Promise<Prepared
   return async (stores) => {
     const id = randomUUID()
     await stores.cache.set({ id, status: 'old' })
-    return { record: `fm:exec:${id}`, write: (options) => write(stores, id, options) }
+    return { record: `fm:exec:${id}`, write: (options, by = stores) => write(by, id, options) }
   }
 }
 
@@ -80,7 +83,7 @@ function ofJournal(write: Write<{ run: string; step: string }>): (stores: Stores
     const step = await insertStep(stores.service, run, 's')
     return {
       record: `${stores.prefix}:run:${run}`,
-      write: (options) => write(stores, { run, step }, options),
+      write: (options, by = stores) => write(by, { run, step }, options),
     }
   }
 }

@@ -5,6 +5,7 @@
  * side has seen any of it.
  */
 import { connect, type NetConnectOpts, type Socket } from 'node:net'
+import { HeldWriter } from './held-writer'
 import { ReplyMatcher } from './reply-matcher'
 import { RespParser, type RespValue } from './resp-parser'
 
@@ -37,6 +38,10 @@ export interface Verdict {
   forwardBytes?: number
   /** End the connection after that. */
   cut?: CutMode
+  /** Nothing more passes in either direction after that, while the connection stays open. */
+  silence?: boolean
+  /** Deliver this, and what follows in the same direction, so many milliseconds later. */
+  delayMs?: number
 }
 
 /** Decides about every message, and is told what happened. */
@@ -65,6 +70,8 @@ export class ProxiedConnection {
   readonly #client: Socket
   readonly #server: Socket
   readonly #policy: ConnectionPolicy
+  readonly #toServer: HeldWriter
+  readonly #toClient: HeldWriter
   readonly #matcher = new ReplyMatcher<ProxiedRequest>()
   /** Replies that wait for their delivery, in order. */
   readonly #outgoing: Outgoing[] = []
@@ -75,6 +82,7 @@ export class ProxiedConnection {
   /** A reply of the current round trip was delivered, so the next request belongs to a new one. */
   #roundTripAnswered = true
   #cut = false
+  #silent = false
   /** Bytes were lost on this connection, so it can never be used again. */
   lossy = false
 
@@ -89,6 +97,8 @@ export class ProxiedConnection {
     this.#server = connect(target)
     this.#server.setNoDelay(true)
     client.setNoDelay(true)
+    this.#toServer = new HeldWriter(this.#server)
+    this.#toClient = new HeldWriter(client)
     this.#pipe(client, this.#server, new RespParser({ inlineCommands: true, onMessage: this.#onRequest }))
     this.#pipe(this.#server, client, new RespParser({ onMessage: this.#onReply }))
     client.on('end', () => this.#server.end())
@@ -102,7 +112,12 @@ export class ProxiedConnection {
     if (this.#cut) return
     this.#cut = true
     this.#cancelDelivery?.()
+    this.#toServer.drop()
+    this.#toClient.drop()
     if (mode === 'reset') {
+      // What was forwarded is on its way, also where the chunk that it came in is still being read.
+      this.#client.uncork()
+      this.#server.uncork()
       // A socket that is shutting down cannot be reset; Node would never finish closing it, and spin at its exit.
       if (this.#client.writableEnded) this.#client.destroy()
       else this.#client.resetAndDestroy()
@@ -132,16 +147,25 @@ export class ProxiedConnection {
 
   readonly #onRequest = (value: RespValue, raw: Buffer): void => {
     const words = toWords(value)
-    if (this.#cut) return
+    if (this.#cut || this.#silent) return
     this.#lastRequestAt = performance.now()
     // An empty inline command is no command and has no reply.
-    if (words.length === 0) return void this.#server.write(raw)
+    if (words.length === 0) return this.#toServer.write(raw)
     const request = this.#describe(words, raw)
-    const { forwardBytes = raw.length, cut } = this.#policy.request(request, raw)
+    const { forwardBytes = raw.length, ...then } = this.#policy.request(request, raw)
     request.forwarded = forwardBytes === raw.length
     if (request.forwarded) this.#matcher.sent(request)
     else this.lossy = true
-    if (forwardBytes > 0) this.#server.write(raw.subarray(0, forwardBytes))
+    if (then.delayMs !== undefined) this.#toServer.hold(then.delayMs)
+    if (forwardBytes > 0) this.#toServer.write(raw.subarray(0, forwardBytes))
+    this.#disturb(then)
+  }
+
+  #disturb({ cut, silence = false }: Verdict): void {
+    if (silence) {
+      this.#silent = true
+      this.lossy = true
+    }
     if (cut !== undefined) this.cut(cut)
   }
 
@@ -169,7 +193,7 @@ export class ProxiedConnection {
   }
 
   #enqueue(outgoing: Outgoing): void {
-    if (this.#cut) return
+    if (this.#cut || this.#silent) return
     this.#outgoing.push(outgoing)
     if (this.#cancelDelivery === undefined) this.#deliver()
   }
@@ -177,7 +201,7 @@ export class ProxiedConnection {
   /** `turns`: how often the event loop has looked for data of the client since the last wait. */
   #deliver(turns = 0): void {
     this.#cancelDelivery = undefined
-    while (this.#outgoing.length > 0 && !this.#cut) {
+    while (this.#outgoing.length > 0 && !this.#cut && !this.#silent) {
       const next = this.#outgoing[0] as Outgoing
       const wait = this.#waitingTime(next)
       if (wait > 0) {
@@ -192,7 +216,7 @@ export class ProxiedConnection {
         return
       }
       this.#outgoing.shift()
-      if (next.value === 'end') this.#client.destroySoon()
+      if (next.value === 'end') this.#toClient.end()
       else if ('raw' in next) this.#deliverReply(next.value, next.raw)
     }
   }
@@ -206,8 +230,9 @@ export class ProxiedConnection {
 
   #deliverReply(value: RespValue, raw: Buffer): void {
     const { request, complete } = this.#matcher.received(value)
-    const { forwardBytes = raw.length, cut } = this.#policy.reply(request, raw)
-    if (forwardBytes > 0) this.#client.write(raw.subarray(0, forwardBytes))
+    const { forwardBytes = raw.length, ...then } = this.#policy.reply(request, raw)
+    if (then.delayMs !== undefined) this.#toClient.hold(then.delayMs)
+    if (forwardBytes > 0) this.#toClient.write(raw.subarray(0, forwardBytes))
     if (forwardBytes < raw.length) this.lossy = true
     else if (complete) {
       if (request !== undefined) {
@@ -216,11 +241,13 @@ export class ProxiedConnection {
       }
       this.#policy.delivered(request)
     }
-    if (cut !== undefined) this.cut(cut)
+    this.#disturb(then)
   }
 
   #finish(): void {
     this.#cancelDelivery?.()
+    this.#toServer.drop()
+    this.#toClient.drop()
     this.#server.destroySoon()
     this.#policy.closed(this)
   }

@@ -117,7 +117,8 @@ impl CacheStore for RedisCache {
         if let [group] = groups.as_slice() {
             return self.delete_under(&guard, call, group, &keys).await;
         }
-        // All are claimed before the first is deleted, so that none is if one is refused.
+        // All are claimed before the first is deleted, so that none is if one is refused, nor claimed without need.
+        guard.check(call).await?;
         let (_, fences) = guard.by_slot(None);
         for fence in fences {
             fence.raise(call).await?;

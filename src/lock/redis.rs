@@ -16,7 +16,7 @@ use crate::connection::pubsub::Subscription;
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
-use crate::script::{OnLostReply, Script};
+use crate::script::{OnLostReply, REQUEST_KEPT, Script, request_id};
 use crate::time::{Millis, unix_micros};
 
 mod bulk;
@@ -257,7 +257,14 @@ impl LockStore for RedisLocks {
             .run(self.client.call(), OnLostReply::Read, &[&lock, &queue], &[channel.as_bytes()])
             .await
             .map_err(|error| error.about(&lock))?;
-        let [holder, pttl, queued, listening] = reply.into_list()?.try_into().map_err(|_| unexpected())?;
+        let [holder, pttl, queued, mut listening] =
+            reply.into_list()?.try_into().map_err(|_| unexpected())?;
+        if self.client.is_cluster() {
+            // A server counts only those who listen at itself, and they listen at any. Without the right to ask, none.
+            let count = Command::new("PUBSUB").arg("NUMSUB").arg(&channel).reads();
+            let counts = self.client.call().command(count).await.and_then(Reply::into_list);
+            listening = counts.ok().and_then(|counts| counts.into_iter().nth(1)).unwrap_or(Reply::Int(0));
+        }
         Ok(Inspection {
             holder: holder.into_bytes()?,
             ttl_left: ttl_left(pttl.into_int()?),
@@ -268,9 +275,12 @@ impl LockStore for RedisLocks {
 
     async fn force_release(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let lock = self.keys.lock(key)?;
-        let channel = LockKeys::released(&lock);
+        let (channel, request) = (LockKeys::released(&lock), self.keys.request(key, &request_id()));
+        let kept = REQUEST_KEPT.get().to_string();
+        let arguments = [channel.as_bytes(), kept.as_bytes()];
+        // A second copy frees nothing: by then the lock may be somebody else's.
         let reply = FORCE_RELEASE
-            .run(self.client.call(), OnLostReply::Report, &[&lock], &[channel.as_bytes()])
+            .run(self.client.call(), OnLostReply::Repeat, &[&lock, &request], &arguments)
             .await
             .map_err(|error| error.about(&lock))?;
         reply.into_bytes()

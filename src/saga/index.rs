@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::redis::RedisSagas;
+use super::{Expect, Write};
 use crate::connection::client::Call;
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
@@ -130,5 +132,77 @@ impl<'change> IndexChange<'change> {
         let arguments = [self.id.as_bytes(), self.correlation_id.as_bytes(), rest.as_bytes()];
         let keys = [self.index, self.writers.as_str()];
         SETTLE.run(self.call, OnLostReply::Repeat, &keys, &arguments).await == Ok(Reply::Int(1))
+    }
+}
+
+impl RedisSagas {
+    /// One attempt of a write in three steps: index, state, index.
+    pub(super) async fn attempt_in_steps(
+        &self,
+        call: Call<'_>,
+        write: &Write,
+        correlation_id: &str,
+        outdated: &str,
+        [state, index]: [&str; 2],
+    ) -> Result<Vec<Reply>> {
+        let change = IndexChange::new(call, &self.keys, index, correlation_id);
+        loop {
+            let stored = match write.expect {
+                Expect::Version(_) => true,
+                Expect::Absent | Expect::AbsentOrVersion(_) => self.exists(call, state).await?,
+            };
+            let (expect, claims) = match write.expect {
+                Expect::Absent => ("absent", !stored),
+                Expect::Version(_) => ("version", true),
+                Expect::AbsentOrVersion(_) => (if stored { "present" } else { "either" }, true),
+            };
+            let claim = match claims {
+                true => change.claim(write.ttl, !stored, outdated).await?,
+                false => Claim::Absent,
+            };
+            if let Claim::Indexed(id) = claim {
+                return Ok(vec![Reply::text("indexed"), Reply::Bytes(id)]);
+            }
+            let reply = self.write_state(call, write, correlation_id, outdated, &[state], expect).await;
+            let outcome = match &reply {
+                Ok(reply) => reply.first().cloned().map(Reply::into_bytes).transpose()?.flatten(),
+                Err(error) if error.kind() == ErrorKind::OutcomeUnknown => return reply,
+                Err(_) => None,
+            };
+            match outcome.as_deref() {
+                Some(b"updated" | b"inserted") if claim == Claim::Absent && claims => {
+                    change.follow(write.ttl, outdated).await;
+                }
+                Some(b"updated" | b"inserted") => change.settle(&claim, true, write.ttl).await,
+                Some(b"opaque") => change.keep_index().await,
+                _ => change.settle(&claim, false, write.ttl).await,
+            }
+            // Deleted since we looked.
+            if expect == "present" && outcome.as_deref() == Some(b"missing") && call.has_time_left() {
+                continue;
+            }
+            return reply;
+        }
+    }
+
+    /// Takes away an index that leads to no state: what a deletion left behind that broke off.
+    pub(super) async fn drop_dangling(
+        &self,
+        call: Call<'_>,
+        state: &str,
+        index: &str,
+        correlation_id: &str,
+    ) -> Result<()> {
+        if self.client.reaches_at_once([state, index]) {
+            return Ok(());
+        }
+        let change = IndexChange::new(call, &self.keys, index, correlation_id);
+        change.announce().await?;
+        // Nobody can have claimed it since without being noticed.
+        match self.exists(call, state).await? {
+            true => change.keep_index().await,
+            false => drop(change.drop_index().await),
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::index::{Claim, IndexChange};
+use super::index::IndexChange;
 use super::{
     CorrelationIds, Envelope, Expect, SagaStore, Write, Written, correlation_id_of, no_correlation_id,
 };
@@ -27,8 +27,8 @@ const DELETE_ATTEMPTS: usize = 16;
 /// Sagas on one server.
 #[derive(Clone)]
 pub struct RedisSagas {
-    client: Arc<Client>,
-    keys: SagaKeys,
+    pub(super) client: Arc<Client>,
+    pub(super) keys: SagaKeys,
     correlation_ids: CorrelationIds,
     fence: Option<Fence>,
 }
@@ -74,53 +74,16 @@ impl RedisSagas {
             };
             return self.write_state(call, write, correlation_id, outdated, &keys, expect).await;
         }
-        let change = IndexChange::new(call, &self.keys, &index, correlation_id);
-        loop {
-            let stored = match write.expect {
-                Expect::Version(_) => true,
-                Expect::Absent | Expect::AbsentOrVersion(_) => self.exists(call, &state).await?,
-            };
-            let (expect, claims) = match write.expect {
-                Expect::Absent => ("absent", !stored),
-                Expect::Version(_) => ("version", true),
-                Expect::AbsentOrVersion(_) => (if stored { "present" } else { "either" }, true),
-            };
-            let claim = match claims {
-                true => change.claim(write.ttl, !stored, outdated).await?,
-                false => Claim::Absent,
-            };
-            if let Claim::Indexed(id) = claim {
-                return Ok(vec![Reply::text("indexed"), Reply::Bytes(id)]);
-            }
-            let reply = self.write_state(call, write, correlation_id, outdated, &keys[..1], expect).await;
-            let outcome = match &reply {
-                Ok(reply) => reply.first().cloned().map(Reply::into_bytes).transpose()?.flatten(),
-                Err(error) if error.kind() == ErrorKind::OutcomeUnknown => return reply,
-                Err(_) => None,
-            };
-            match outcome.as_deref() {
-                Some(b"updated" | b"inserted") if claim == Claim::Absent && claims => {
-                    change.follow(write.ttl, outdated).await;
-                }
-                Some(b"updated" | b"inserted") => change.settle(&claim, true, write.ttl).await,
-                Some(b"opaque") => change.keep_index().await,
-                _ => change.settle(&claim, false, write.ttl).await,
-            }
-            // Deleted since we looked.
-            if expect == "present" && outcome.as_deref() == Some(b"missing") && call.has_time_left() {
-                continue;
-            }
-            return reply;
-        }
+        self.attempt_in_steps(call, write, correlation_id, outdated, keys).await
     }
 
-    async fn exists(&self, call: Call<'_>, key: &str) -> Result<bool> {
+    pub(super) async fn exists(&self, call: Call<'_>, key: &str) -> Result<bool> {
         let exists = call.command(Command::new("EXISTS").arg(key).reads()).await;
         exists.map(|reply| reply == Reply::Int(1)).map_err(|error| error.about(key))
     }
 
     /// Writes the state, and the index if it is among the keys.
-    async fn write_state(
+    pub(super) async fn write_state(
         &self,
         call: Call<'_>,
         write: &Write,
@@ -153,11 +116,15 @@ impl RedisSagas {
             // Told that it may have happened already, the script can tell our write from another's.
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
                 arguments[7] = b"1";
-                WRITE.run_under(guard, call, OnLostReply::Repeat, keys, &arguments).await.map_err(|_| error)
+                let again = WRITE.run_under(guard, call, OnLostReply::Repeat, keys, &arguments).await;
+                match again.and_then(Reply::into_list) {
+                    Ok(words) if !surpassed(&words, &write.json, keys[0]) => Ok(words),
+                    _ => Err(error),
+                }
             }
-            outcome => outcome,
+            outcome => outcome.and_then(Reply::into_list),
         };
-        reply.and_then(Reply::into_list).map_err(|error| error.about(keys[0]))
+        reply.map_err(|error| error.about(keys[0]))
     }
 
     /// What the script could not decide because it cannot read the stored JSON.
@@ -279,32 +246,20 @@ impl RedisSagas {
         .about(&state))
     }
 
-    /// Takes away an index that leads to no state: what a deletion left behind that broke off.
-    async fn drop_dangling(
-        &self,
-        call: Call<'_>,
-        state: &str,
-        index: &str,
-        correlation_id: &str,
-    ) -> Result<()> {
-        if self.client.reaches_at_once([state, index]) {
-            return Ok(());
-        }
-        let change = IndexChange::new(call, &self.keys, index, correlation_id);
-        change.announce().await?;
-        // Nobody can have claimed it since without being noticed.
-        match self.exists(call, state).await? {
-            true => change.keep_index().await,
-            false => drop(change.drop_index().await),
-        }
-        Ok(())
-    }
-
     async fn delete_indexed(&self, call: Call<'_>, saga_name: &str, saga_id: &str) -> Result<bool> {
         let index = self.keys.index(saga_name, saga_id)?;
         let Some(correlation_id) = self.look_up(call, saga_name, &index).await? else { return Ok(false) };
         self.delete_stored(call, saga_name, &correlation_id, Some(saga_id)).await
     }
+}
+
+/// Whether a repetition found a version beyond the one that it writes: then the first attempt may have happened, and
+/// others have gone on from there, so that a conflict would deny it.
+fn surpassed(words: &[Reply], json: &[u8], state: &str) -> bool {
+    let [Reply::Bytes(outcome), Reply::Bytes(actual)] = words else { return false };
+    let actual = std::str::from_utf8(actual).ok().and_then(|text| text.parse::<f64>().ok());
+    let written = Envelope::read(json, state).map(|envelope| envelope.version());
+    outcome == b"conflict" && actual.zip(written.ok()).is_none_or(|(actual, written)| actual > written)
 }
 
 #[async_trait]

@@ -119,22 +119,28 @@ impl TaskStore for RedisTasks {
         }
         let [marker, transactions, results] = keys;
         let ttl = ttl.map_or(0, Millis::get).to_string();
-        let arguments: [&[u8]; 4] = match change {
-            Change::Begin => [b"begin", ttl.as_bytes(), b"", b""],
-            Change::BeginTask { task } => [b"task", ttl.as_bytes(), task.as_bytes(), b""],
-            Change::Commit { task, result } => [b"commit", ttl.as_bytes(), task.as_bytes(), result],
+        let arguments: [&[u8]; 5] = match change {
+            Change::Begin => [b"begin", ttl.as_bytes(), b"", b"", b"0"],
+            Change::BeginTask { task } => [b"task", ttl.as_bytes(), task.as_bytes(), b"", b"1"],
+            Change::Commit { task, result } => [b"commit", ttl.as_bytes(), task.as_bytes(), result, b"0"],
         };
         let on_lost_reply = match change {
-            // By the time of a second attempt, the task may have been committed by whoever runs it.
             Change::BeginTask { .. } => OnLostReply::Report,
             // These write the same bytes whenever they run.
             Change::Begin | Change::Commit { .. } => OnLostReply::Repeat,
         };
-        CHANGE_EXECUTION
-            .run(self.client.call(), on_lost_reply, &[&marker, &transactions, &results], &arguments)
-            .await
-            .map(drop)
-            .map_err(|error| error.about(&marker))
+        let (call, keys) = (self.client.call(), [&*marker, &*transactions, &*results]);
+        let reply = match CHANGE_EXECUTION.run(call, on_lost_reply, &keys, &arguments[..4]).await {
+            // By now the task may have been committed by whoever runs it, which the script finds out.
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                match CHANGE_EXECUTION.run(call, OnLostReply::Repeat, &keys, &arguments).await {
+                    Ok(Reply::Int(0)) | Err(_) => Err(error),
+                    reply => reply,
+                }
+            }
+            outcome => outcome,
+        };
+        reply.map(drop).map_err(|error| error.about(&marker))
     }
 
     async fn is_in_progress(&self, execution: &str) -> Result<bool> {

@@ -10,6 +10,12 @@ use crate::fence::{Fence, Guard, Outcome};
 use crate::key::WorkflowKeys;
 use crate::memory::{Database, Engine, Hash};
 
+/// Every change is later than the one before it, as the scripts for a server make it.
+fn touch(hash: &mut Hash, now: u64) {
+    let last = hash.get("updatedAt").and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
+    hash.set("updatedAt", now.max(last.map_or(0, |last| last.saturating_add(1))).to_string());
+}
+
 /// Runs and steps in one embedded engine.
 #[derive(Clone)]
 pub struct MemoryWorkflows {
@@ -54,7 +60,7 @@ impl MemoryWorkflows {
             let done = DONE_STEP_STATUSES.iter().any(|done| done.as_bytes() == status);
             let moved = !done && apply(&status, hash);
             if moved {
-                hash.set("updatedAt", now.to_string());
+                touch(hash, now);
             }
             Ok(moved)
         });
@@ -107,7 +113,7 @@ impl WorkflowStore for MemoryWorkflows {
                 return Ok(if same { Transition::Applied } else { Transition::Final });
             }
             hash.set("status", change.status.as_str());
-            hash.set("updatedAt", change.now.to_string());
+            touch(hash, change.now);
             for (field, value) in payload {
                 if let Some(value) = value {
                     hash.set(field, value.as_slice());

@@ -65,14 +65,13 @@ impl RedisWorkflows {
         now: u64,
         further: &[&[u8]],
         on_lost_reply: OnLostReply,
-    ) -> Result<()> {
+    ) -> Result<Reply> {
         let (key, guard) = (self.keys.step(run_id, step_name)?, self.guard_of_step(run_id, step_name)?);
         let now = now.to_string();
         let arguments = [&[status.as_bytes(), now.as_bytes()], further].concat();
         ADVANCE_STEP
             .run_under(guard.as_ref(), call, on_lost_reply, &[&key], &arguments)
             .await
-            .map(drop)
             .map_err(|error| error.about(&key))
     }
 }
@@ -118,25 +117,31 @@ impl WorkflowStore for RedisWorkflows {
     async fn update_run_status(&self, run_id: &str, change: StatusChange) -> Result<Transition> {
         let key = self.keys.run(run_id)?;
         let now = change.now.to_string();
-        let mut arguments =
-            vec![change.status.as_bytes(), now.as_bytes(), if change.reopen { b"1" } else { b"0" }];
+        let reopen: &[u8] = if change.reopen { b"1" } else { b"0" };
+        let mut arguments = vec![change.status.as_bytes(), now.as_bytes(), reopen, b"0"];
         for (field, value) in [("output", &change.output), ("error", &change.error)] {
             if let Some(value) = value {
                 arguments.extend([field.as_bytes(), value]);
             }
         }
-        // Not repeated after a lost reply: a later change by somebody else may lie between the two.
-        let reply = UPDATE_RUN_STATUS
-            .run_under(
-                self.guard(run_id)?.as_ref(),
-                self.client.call(),
-                OnLostReply::Report,
-                &[&key],
-                &arguments,
-            )
-            .await
-            .map_err(|error| error.about(&key))?;
-        Ok(match reply {
+        let (call, guard) = (self.client.call(), self.guard(run_id)?);
+        let first =
+            UPDATE_RUN_STATUS.run_under(guard.as_ref(), call, OnLostReply::Report, &[&key], &arguments).await;
+        let reply = match first {
+            // A later change by somebody else may lie between the two, which the script finds out.
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                arguments[3] = b"1";
+                match UPDATE_RUN_STATUS
+                    .run_under(guard.as_ref(), call, OnLostReply::Repeat, &[&key], &arguments)
+                    .await
+                {
+                    Ok(Reply::Int(3)) | Err(_) => Err(error),
+                    reply => reply,
+                }
+            }
+            outcome => outcome,
+        };
+        Ok(match reply.map_err(|error| error.about(&key))? {
             Reply::Int(1) => Transition::Applied,
             Reply::Int(2) => Transition::Final,
             _ => Transition::Missing,
@@ -149,26 +154,38 @@ impl WorkflowStore for RedisWorkflows {
 
     async fn schedule_step(&self, run_id: &str, step_name: &str, now: u64) -> Result<()> {
         let call = self.client.call();
-        match self.advance(call, [run_id, step_name], "scheduled", now, &[b"0"], OnLostReply::Report).await {
+        let step = [run_id, step_name];
+        let outcome = match self.advance(call, step, "scheduled", now, &[b"0"], OnLostReply::Report).await {
             // A worker may have run the step since, and failed; the script is told not to overwrite its error.
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => self
-                .advance(call, [run_id, step_name], "scheduled", now, &[b"1"], OnLostReply::Repeat)
+                .advance(call, step, "scheduled", now, &[b"1"], OnLostReply::Repeat)
                 .await
                 .map_err(|_| error),
             outcome => outcome,
-        }
+        };
+        outcome.map(drop)
     }
 
     async fn complete_step(&self, run_id: &str, step_name: &str, result: &[u8], now: u64) -> Result<()> {
         let further = [b"result", result, b"error"];
         self.advance(self.client.call(), [run_id, step_name], "done", now, &further, OnLostReply::Repeat)
             .await
+            .map(drop)
     }
 
     async fn fail_step(&self, run_id: &str, step_name: &str, error: &[u8], now: u64) -> Result<()> {
-        let further = [b"error", error, b"result"];
-        // A new attempt may have been scheduled between two of these, so it is not repeated.
-        self.advance(self.client.call(), [run_id, step_name], "error", now, &further, OnLostReply::Report)
-            .await
+        let (call, step) = (self.client.call(), [run_id, step_name]);
+        let further: [&[u8]; 4] = [b"error", error, b"result", b"1"];
+        let outcome = match self.advance(call, step, "error", now, &further[..3], OnLostReply::Report).await {
+            // A new attempt may have been scheduled between the two, which the script finds out.
+            Err(unknown) if unknown.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                match self.advance(call, step, "error", now, &further, OnLostReply::Repeat).await {
+                    Ok(Reply::Int(2)) | Err(_) => Err(unknown),
+                    reply => reply,
+                }
+            }
+            outcome => outcome,
+        };
+        outcome.map(drop)
     }
 }

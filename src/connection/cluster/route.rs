@@ -20,8 +20,12 @@ pub enum Route {
 pub enum Merge {
     /// Lists, one after the other.
     Concatenate,
+    /// Lists, one after the other, without what is in an earlier one.
+    Unite,
     /// The sum of integers.
     Add,
+    /// The sum of integers, each behind its name.
+    AddByName,
     /// They are all the same.
     First,
 }
@@ -48,10 +52,16 @@ pub fn of(wire: &[u8]) -> Route {
         b"KEYS" => Route::Everywhere(Merge::Concatenate),
         b"DBSIZE" => Route::Everywhere(Merge::Add),
         b"FLUSHDB" | b"FLUSHALL" | b"SCRIPT" | b"FUNCTION" => Route::Everywhere(Merge::First),
+        b"PUBSUB" => match words(wire).nth(1).map(<[u8]>::to_ascii_uppercase).as_deref() {
+            Some(b"NUMSUB") => Route::Everywhere(Merge::AddByName),
+            Some(b"NUMPAT") => Route::Everywhere(Merge::Add),
+            Some(b"CHANNELS") => Route::Everywhere(Merge::Unite),
+            _ => Route::Anywhere,
+        },
         b"PING" | b"ECHO" | b"TIME" | b"INFO" | b"ROLE" | b"LASTSAVE" | b"LOLWUT" | b"RANDOMKEY"
-        | b"PUBLISH" | b"PUBSUB" | b"CLIENT" | b"CONFIG" | b"COMMAND" | b"CLUSTER" | b"ACL" | b"SLOWLOG"
-        | b"LATENCY" | b"MODULE" | b"DEBUG" | b"SAVE" | b"BGSAVE" | b"BGREWRITEAOF" | b"SHUTDOWN"
-        | b"FAILOVER" | b"REPLICAOF" | b"SLAVEOF" | b"SWAPDB" | b"READONLY" | b"READWRITE" => Route::Anywhere,
+        | b"CLIENT" | b"CONFIG" | b"COMMAND" | b"CLUSTER" | b"ACL" | b"SLOWLOG" | b"LATENCY" | b"MODULE"
+        | b"DEBUG" | b"SAVE" | b"BGSAVE" | b"BGREWRITEAOF" | b"SHUTDOWN" | b"FAILOVER" | b"REPLICAOF"
+        | b"SLAVEOF" | b"SWAPDB" | b"READONLY" | b"READWRITE" => Route::Anywhere,
         b"EVAL" | b"EVALSHA" | b"EVAL_RO" | b"EVALSHA_RO" | b"FCALL" | b"FCALL_RO" => {
             by_first_key(wire, FirstKey::AfterCount(2))
         }
@@ -131,6 +141,8 @@ mod tests {
             "XREAD COUNT 1 STREAMS k 0",
             "xreadgroup GROUP g c streams k >",
             "MIGRATE host 1 k 0 5",
+            // Any node would do, but messages from several would overtake each other.
+            "PUBLISH k message",
             "SPUBLISH k message",
             "A.COMMAND.OF.SOME.MODULE.WITH.A.LONG.NAME k",
         ] {
@@ -140,12 +152,14 @@ mod tests {
 
     #[test]
     fn commands_without_a_key_go_anywhere_or_everywhere() {
-        for text in ["PING", "EVAL script 0 argument", "PUBLISH channel k", "INFO server", "GET", "EVAL"] {
+        for text in ["PING", "EVAL script 0 argument", "INFO server", "GET", "EVAL"] {
             assert_eq!(route(text), Route::Anywhere, "{text}");
         }
         assert_eq!(route("KEYS *"), Route::Everywhere(Merge::Concatenate));
         assert_eq!(route("dbsize"), Route::Everywhere(Merge::Add));
         assert_eq!(route("FLUSHALL ASYNC"), Route::Everywhere(Merge::First));
+        assert_eq!(route("pubsub numsub a b"), Route::Everywhere(Merge::AddByName));
+        assert_eq!(route("PUBSUB SHARDCHANNELS"), Route::Anywhere);
         assert_eq!(route("SCAN 0"), Route::InTurn);
         assert_eq!(of(b""), Route::Anywhere);
     }

@@ -94,6 +94,26 @@ fn together(mut answers: impl Iterator<Item = Reply>, merge: Merge) -> Result<Re
         Merge::Add => {
             answers.try_fold(0i64, |sum, answer| Ok(sum.saturating_add(answer.into_int()?))).map(Reply::Int)
         }
+        Merge::AddByName => {
+            let mut sum = answers.next().unwrap_or(Reply::Nil).into_list()?;
+            for answer in answers {
+                for (total, reply) in sum.iter_mut().zip(answer.into_list()?).skip(1).step_by(2) {
+                    if let (Reply::Int(total), Reply::Int(count)) = (total, reply) {
+                        *total = total.saturating_add(count);
+                    }
+                }
+            }
+            Ok(Reply::List(sum))
+        }
+        Merge::Unite => {
+            let mut all = Vec::new();
+            for answer in answers {
+                let mut new = answer.into_list()?;
+                new.retain(|item| !all.contains(item));
+                all.append(&mut new);
+            }
+            Ok(Reply::List(all))
+        }
         Merge::Concatenate => {
             let mut all = Vec::new();
             for answer in answers {
@@ -144,6 +164,13 @@ mod tests {
         let all = Reply::List(vec![Reply::Int(1), Reply::Int(2)]);
         assert_eq!(together(lists.into_iter(), Merge::Concatenate).unwrap(), all);
         assert!(together([Reply::ok()].into_iter(), Merge::Add).is_err());
+        let counts =
+            |a, b| Reply::List(vec![Reply::text("a"), Reply::Int(a), Reply::text("b"), Reply::Int(b)]);
+        let answers = [counts(1, 0), counts(0, 2), counts(3, 0)];
+        assert_eq!(together(answers.into_iter(), Merge::AddByName).unwrap(), counts(4, 2));
+        let names = |names: &[&str]| Reply::List(names.iter().map(|name| Reply::text(name)).collect());
+        let answers = [names(&["a"]), names(&["a", "b"])];
+        assert_eq!(together(answers.into_iter(), Merge::Unite).unwrap(), names(&["a", "b"]));
     }
 
     #[test]

@@ -1,13 +1,24 @@
 -- Frees a lock, whoever holds it, and announces it.
 --
 -- KEYS[1]  the lock
+-- KEYS[2]  the answer to this very request, if it was answered before
 -- ARGV[1]  channel on which releases of this lock are announced
+-- ARGV[2]  how long the answer is kept, in milliseconds
 --
 -- Returns the token under which it was held, or nil.
 
 local holder = redis.pcall('GET', KEYS[1])
-if holder and type(holder) ~= 'table' then
+if type(holder) == 'table' then
+  return holder
+end
+local answer = redis.call('GET', KEYS[2])
+if answer then
+  return answer ~= '' and answer
+end
+if holder then
   redis.call('DEL', KEYS[1])
   redis.pcall('PUBLISH', ARGV[1], '')
 end
+-- After the deletion, as a server without room for more accepts it only then.
+redis.pcall('SET', KEYS[2], holder or '', 'PX', ARGV[2])
 return holder

@@ -7,9 +7,16 @@
 -- ARGV[2]  TTL in milliseconds, 0 for none
 -- ARGV[3]  task (task, commit)
 -- ARGV[4]  result, JSON (commit)
+-- ARGV[5]  1 if an earlier attempt of this very call may have happened (only for task)
 --
--- Returns 1.
+-- Returns 1, or 0 if nobody can tell whether the earlier attempt happened: the task is not under way, and may have been
+-- since.
 
+if ARGV[5] == '1' and redis.call('HEXISTS', KEYS[2], ARGV[3]) == 0 then
+  if redis.call('HEXISTS', KEYS[3], ARGV[3]) == 1 or redis.call('EXISTS', KEYS[1]) == 0 then
+    return 0
+  end
+end
 local reply
 if ARGV[1] == 'begin' then
   reply = redis.pcall('SET', KEYS[1], 'true')

@@ -286,7 +286,7 @@ export interface WorkstationOptions {
   degraded?: {
     /** Bytes of writes that may wait for Redis. Beyond, they are refused (`QUEUE_FULL`). Default: 64 MiB. */
     journalBytes?: number
-    /** Least time for which nothing is tried after failures. Default: 1,000. */
+    /** For how long nothing is tried after failures: 70 to 90 % of this, at random. Default: 1,000. */
     minOpenMs?: number
   }
   /**

@@ -4,6 +4,11 @@ import { after, before, describe, it } from 'node:test'
 import { Child, type Ended } from '../helpers/child'
 import { RedisServer } from '../helpers/redis-server'
 
+const HEALTH = `
+  await ferroflow.setSession('u', { n: 1 })
+  const { status } = await ferroflow.redisHealthCheck()
+  console.log(status, ferroflow.redisService.isAvailable(), JSON.stringify(await ferroflow.getSession('u')))`
+
 describe('the default workstation', () => {
   let server: RedisServer
   before(async () => {
@@ -11,25 +16,12 @@ describe('the default workstation', () => {
   })
   after(() => server.stop())
 
-  async function run(env: Record<string, string>, script: string): Promise<Ended> {
-    const cleared =
-      "for (const name of Object.keys(process.env)) if (name.startsWith('REDIS_')) delete process.env[name]"
-    const set = `Object.assign(process.env, ${JSON.stringify({ NODE_ENV: 'test', ...env })})`
-    return Child.start(
-      `${cleared}; ${set}; const ferroflow = require('ferroflow'); (async () => { ${script} })()`,
-    ).ended()
-  }
-
   const there = (): Record<string, string> => ({
     REDIS_HOST: server.host,
     REDIS_PORT: String(server.port),
     REDIS_PASSWORD: 'hunter2',
     REDIS_DB: '3',
   })
-  const HEALTH = `
-    await ferroflow.setSession('u', { n: 1 })
-    const { status } = await ferroflow.redisHealthCheck()
-    console.log(status, ferroflow.redisService.isAvailable(), JSON.stringify(await ferroflow.getSession('u')))`
 
   it('connects where the environment says', async () => {
     const { stdout, stderr, code } = await run({ ...there(), REDIS_ENABLED: 'true' }, HEALTH)
@@ -98,3 +90,12 @@ describe('the default workstation', () => {
     assert.deepEqual([stdout, code], ['true\n', 0])
   })
 })
+
+async function run(env: Record<string, string>, script: string): Promise<Ended> {
+  const cleared =
+    "for (const name of Object.keys(process.env)) if (name.startsWith('REDIS_')) delete process.env[name]"
+  const set = `Object.assign(process.env, ${JSON.stringify({ NODE_ENV: 'test', ...env })})`
+  return Child.start(
+    `${cleared}; ${set}; const ferroflow = require('ferroflow'); (async () => { ${script} })()`,
+  ).ended()
+}

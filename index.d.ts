@@ -1807,7 +1807,7 @@ export declare const redisHealthCheck: () => Promise<RedisHealth>
 /**
  * A workstation of one's own. It connects when it is first used.
  *
- * @throws {@link ConfigError}, {@link ArgumentError} for an option that cannot be used
+ * @throws {@link ConfigError} or {@link ArgumentError} for an option that cannot be used
  */
 export declare function createWorkstation(options?: WorkstationOptions): Workstation
 

@@ -18,12 +18,9 @@ describe('a workstation on a cluster', () => {
 
   for (const keyPrefix of ['', '{app}:']) {
     it(`keeps its promises with the prefix "${keyPrefix}"`, async () => {
-      const start = (): Workstation => {
-        const workstation = createWorkstation({ redis: { cluster: cluster.addresses, keyPrefix } })
-        open.push(workstation)
-        return workstation
-      }
-      const [one, other] = [start(), start()]
+      const redis = { cluster: cluster.addresses, keyPrefix }
+      const [one, other] = [createWorkstation({ redis }), createWorkstation({ redis })]
+      open.push(one, other)
       const ids = Array.from({ length: 60 }, (_, index) => `e${String(index).padStart(2, '0')}`)
       await Promise.all(ids.map((id) => one.startWorkflowTracking(id, 'wf', 20)))
       assert.deepEqual(await other.listActiveWorkflows(), ids)

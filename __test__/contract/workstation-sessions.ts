@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { it } from 'node:test'
-import { ArgumentError, ConfigError, CorruptEntryError, createWorkstation } from '../../index.js'
+import {
+  ArgumentError,
+  ConfigError,
+  CorruptEntryError,
+  type SessionKeyRing,
+  createWorkstation,
+} from '../../index.js'
 import type { Backend } from '../helpers/backends'
 import { placesOf } from '../helpers/workstations'
 
@@ -157,12 +163,13 @@ export function sessionSuite(backend: Backend): void {
 
   it('key rings that cannot work are refused', () => {
     const key = randomBytes(32)
-    for (const encryption of [
+    const rings: SessionKeyRing[] = [
       { keys: { a: key }, current: 'b' },
       { keys: { a: randomBytes(16) }, current: 'a' },
       { keys: { 'a:b': key }, current: 'a:b' },
       { keys: {}, current: '' },
-    ]) {
+    ]
+    for (const encryption of rings) {
       assert.throws(() => createWorkstation({ redis: false, sessions: { encryption } }), ConfigError)
     }
   })

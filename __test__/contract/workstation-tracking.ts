@@ -130,7 +130,7 @@ export function trackingSuite(backend: Backend): void {
 
   it('what is stored is what V8 makes, whatever is in it', async () => {
     const { workstation, data } = place()
-    const odd = { empty: [], none: {}, big: 12345678901234567890, lone: '\ud800', deep: { '1': [[]] } }
+    const odd = { empty: [], none: {}, big: 2 ** 70, lone: '\ud800', deep: { '1': [[]] } }
     await workstation.startWorkflowTracking('e', 'wf', 2, odd)
     await workstation.updateWorkflowProgress('e', 1, 'x', JSON.parse('{"__proto__":{"polluted":1}}'))
     const stored = JSON.parse((await data.get('wks:workflow:e'))!) as WorkflowState
@@ -175,15 +175,13 @@ export function trackingSuite(backend: Backend): void {
   it('stuck executions are found and ended, others are not', async () => {
     const { workstation, another, data } = place({ tracking: { staleMs: 60_000 } })
     const now = Date.now()
-    const state = (executionId: string, updatedAt: number, status = 'running'): string =>
-      JSON.stringify({ executionId, workflowId: 'wf', status, progress: 10, data: {}, updatedAt })
     for (const [id, updatedAt, status] of [
       ['stuck', now - 61_000],
       ['busy', now - 30_000],
       ['done', now - 61_000, 'completed'],
     ] as const) {
       // oxlint-disable-next-line no-await-in-loop -- one after the other
-      await data.set(`wks:workflow:${id}`, state(id, updatedAt, status))
+      await data.set(`wks:workflow:${id}`, storedState(id, updatedAt, status))
       // oxlint-disable-next-line no-await-in-loop -- one after the other
       await data.command('SADD', ACTIVE, id, 'ghost')
     }
@@ -290,4 +288,8 @@ export function trackingSuite(backend: Backend): void {
     await assert.rejects(workstation.updateWorkflowState({} as WorkflowState), ArgumentError)
     assert.deepEqual(await data.keys(), [])
   })
+}
+
+function storedState(executionId: string, updatedAt: number, status = 'running'): string {
+  return JSON.stringify({ executionId, workflowId: 'wf', status, progress: 10, data: {}, updatedAt })
 }

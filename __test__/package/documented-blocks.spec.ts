@@ -1,5 +1,5 @@
 /**
- * Every TypeScript block of the four documents, run as it stands: in a project that has ferroflow under the names of
+ * Every TypeScript block of the five documents, run as it stands: in a project that has ferroflow under the names of
  * the documents, on a real Redis at the address that they name. What a block takes for granted, and what must work
  * once it has run, is in `documents/`, in a file named after the document.
  */
@@ -12,10 +12,10 @@ import { after, before, describe, it } from 'node:test'
 import ts from 'typescript'
 import { PackedProject } from '../helpers/packed-project'
 import { RedisServer } from '../helpers/redis-server'
-import { readSpecBlocks, specPath, specSkipReason, type SpecBlock } from '../helpers/spec'
+import { specSkipReason, type SpecBlock } from '../helpers/spec'
 import { installStubs } from '../helpers/stub-packages'
 import { repository } from '../types/compile'
-import { documentedPackages, type DocumentedPackage } from '../types/documents'
+import { blocksOf, documentedPackages, type DocumentedPackage } from '../types/documents'
 import { exportedNames, toModule } from '../types/example-module'
 
 /** The documents say `localhost:6379`. */
@@ -100,7 +100,7 @@ describe('the blocks of the documents run, installed by alias', { skip }, () => 
   }
 
   for (const documented of documentedPackages) {
-    const blocks = readSpecBlocks(specPath(documented.document))
+    const blocks = blocksOf(documented)
 
     it(`${documented.document} has the blocks we know`, () => {
       assert.equal(blocks.length, documented.blocks)

@@ -5,10 +5,14 @@
  * the document.
  */
 
+import { readSpecBlocks, specPath, type SpecBlock } from '../helpers/spec'
+
 export interface DocumentedPackage {
   document: string
   /** The name that the examples import. */
   packageName: string
+  /** Files of the application that its examples import, and for which the package stands. Default: none */
+  files?: string[]
   /** The file that the name stands for, relative to the repository. */
   entry: string
   /** All TypeScript blocks of the document, checked or not, so that a changed document is noticed. */
@@ -59,4 +63,23 @@ export const documentedPackages: DocumentedPackage[] = [
     checked: 5,
     interfaces: { RedisImpl: '((documented: RedisImpl) => createRedisStore(documented))' },
   },
+  {
+    document: 'workstation-redis.md',
+    packageName: 'workstation-redis',
+    files: ['./services/redis', './services/workflow-state-manager'],
+    entry: 'index.d.ts',
+    blocks: 6,
+    checked: 6,
+    interfaces: {
+      WorkflowState: '((documented: WorkflowState): typeof ours => documented); ((): WorkflowState => ours)',
+    },
+  },
 ]
+
+/** The TypeScript blocks of a document, with the name of the package for the files that it stands for. */
+export function blocksOf({ document, files = [], packageName }: DocumentedPackage): SpecBlock[] {
+  return readSpecBlocks(specPath(document)).map((block) => ({
+    ...block,
+    code: files.reduce((code, file) => code.replaceAll(`'${file}'`, `'${packageName}'`), block.code),
+  }))
+}

@@ -7,9 +7,9 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import type ts from 'typescript'
-import { readSpecBlocks, specPath, specSkipReason, type SpecBlock } from '../helpers/spec'
+import { specSkipReason, type SpecBlock } from '../helpers/spec'
 import { compile, describeDiagnostic, diagnosticsOf, repository } from './compile'
-import { documentedPackages, type DocumentedPackage } from './documents'
+import { blocksOf, documentedPackages, type DocumentedPackage } from './documents'
 import { exportedNames, toModule, type ExampleModule } from './example-module'
 
 const FIXTURES = join(repository, '__test__/types/fixtures')
@@ -27,7 +27,7 @@ const skip = specSkipReason()
 
 function examplesOf(documented: DocumentedPackage): { all: SpecBlock[]; examples: Example[] } {
   const { document, interfaces } = documented
-  const all = readSpecBlocks(specPath(document))
+  const all = blocksOf(documented)
   const name = document.replace(/\.md$/, '')
   const names = exportedNames(readFileSync(join(FIXTURES, `${name}.d.ts`), 'utf8'))
   const fixture = { specifier: `./${name}`, names }

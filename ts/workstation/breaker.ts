@@ -66,8 +66,13 @@ export class Breaker {
     this.#opened = true
     this.#probeSince = undefined
     // Spread, so that processes that failed together do not come back together.
-    this.#nextProbe = now + this.#minOpenMs * (1 + 0.2 * this.#random())
+    this.#nextProbe = now + this.#minOpenMs * (0.7 + 0.2 * this.#random())
     return true
+  }
+
+  /** Milliseconds until a probe makes sense. */
+  untilProbe(now: number): number {
+    return this.#opened ? Math.max(this.#nextProbe - now, 0) : 0
   }
 
   /** Whether the caller may try whether it works again. Whoever gets `true` reports with `close` or `probeFailed`. */

@@ -164,10 +164,12 @@ export class Gate {
   #tickLater(): void {
     clearTimeout(this.#timer)
     if (this.#closed || this.up) return
+    const pause = this.#breaker.untilProbe(performance.now())
+    const wait = pause > 0 ? Math.min(pause + 1, PROBE_INTERVAL) : PROBE_INTERVAL
     this.#timer = setTimeout(() => {
       nativeOf(this.#connection).redial()
       void this.#probe().finally(() => this.#tickLater())
-    }, PROBE_INTERVAL)
+    }, wait)
     this.#timer.unref()
   }
 

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 
 import type { Connection } from '../connection.js'
-import { ArgumentError, ConfigError } from '../errors.js'
+import { ConfigError, ConnectionError } from '../errors.js'
 import { checkInteger, withDefaults } from '../validate.js'
 import type * as api from './api.js'
 import { Core, type Settings } from './core.js'
@@ -19,7 +19,7 @@ const IDLE: Omit<api.Degradation, 'journal'> = {
 /**
  * A workstation of one's own. It connects when it is first used.
  *
- * @throws {@link ConfigError}, {@link ArgumentError} for an option that cannot be used
+ * @throws {@link ConfigError} or {@link ArgumentError} for an option that cannot be used
  */
 export function createWorkstation(options: api.WorkstationOptions = {}): api.Workstation {
   return new NativeWorkstation(options)
@@ -47,7 +47,7 @@ class NativeWorkstation extends EventEmitter<api.WorkstationEvents> implements a
   }
 
   #open(): Core {
-    if (this.#closed) throw new ArgumentError('CLOSED', 'the workstation is closed')
+    if (this.#closed) throw new ConnectionError('CLOSED', 'the workstation is closed')
     if (this.#core !== undefined) return this.#core
     const { redis = targetOfEnvironment(process.env) } = this.#options
     this.#core = new Core(redis, this.#settings, {

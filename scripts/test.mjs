@@ -13,7 +13,7 @@ import { ensureRedisServer } from './lib/redis-server.mjs'
 import { indent, log, output, runMain, runStep, SetupError } from './lib/step.mjs'
 import { prepare } from './lib/toolchain.mjs'
 
-const GENERATED = ['index.d.ts', 'pikku.d.mts', 'js-binding.js', 'js-binding.d.ts']
+const GENERATED = ['index.d.ts', 'express.d.ts', 'pikku.d.mts', 'js-binding.js', 'js-binding.d.ts']
 
 const { values: options } = parseArgs({
   options: { only: { type: 'string', multiple: true }, 'no-build': { type: 'boolean' } },

@@ -1,0 +1,234 @@
+import type { ServerResponse } from 'node:http'
+
+import { ConfigError } from '../errors.js'
+import { checkInteger, checkName, checkObject, withDefaults } from '../validate.js'
+import { type Access, grantOf } from './access.js'
+import { readJsonObject } from './body.js'
+import { defaultWorkstation } from './default-workstation.js'
+import {
+  HttpError,
+  type HttpHandler,
+  type HttpRequest,
+  type Next,
+  type Route,
+  isPath,
+  routeOf,
+  sendError,
+  sendJson,
+  toHttpError,
+} from './http.js'
+import { type Middleware, authenticated } from './middleware.js'
+import type { ErrorListener, ServedState, WorkflowStateSource } from './source.js'
+import { ProgressStreams, type StreamOptions } from './stream.js'
+
+/** Options of {@link createWorkflowStateRouter}. */
+export interface WorkflowStateRouterOptions {
+  /**
+   * Middleware that lets a request through or answers it, for instance {@link bearerAuth}. `false`: everybody may do
+   * everything, so something else must stand in front.
+   */
+  authenticate: Middleware | false
+  /**
+   * Whether a request that was let through may do something. Default: what the scopes of {@link bearerAuth} say; with
+   * another middleware `read` is granted and `admin` is not.
+   */
+  authorize?: (request: HttpRequest, access: Access) => boolean | Promise<boolean>
+  /** Where the states are. Default: the instance that the environment configures. */
+  workstation?: WorkflowStateSource
+  /** Refuses everything but reading. Default: false. */
+  readOnly?: boolean
+  /** About `GET /:executionId/stream`. */
+  stream?: StreamOptions
+  /** Told of errors that are answered with 500 or more. Default: nobody. */
+  onError?: ErrorListener
+}
+
+/** What {@link createWorkflowStateRouter} returns: a handler for `app.use`. */
+export interface WorkflowStateRouter extends HttpHandler {
+  /** How many clients listen to a stream. */
+  readonly streams: number
+  /** Ends all streams, which otherwise hold up the end of the server. */
+  close(): void
+}
+
+/** Without paging, as documented; with it, more than this is asked for page by page. */
+const DEFAULT_LIMIT = 1000
+const MAX_LIMIT = 10_000
+
+/** Answers a route. */
+type Action = (request: HttpRequest, response: ServerResponse) => Promise<void>
+
+/**
+ * The documented HTTP API, for Express 4 and 5: `app.use('/api/workflow-state', createWorkflowStateRouter({ … }))`.
+ *
+ * | Route                      | Answer                                                                    |
+ * | -------------------------- | ------------------------------------------------------------------------- |
+ * | `GET /:executionId`        | `{ success, state }`, 404 if there is none                                |
+ * | `GET /active/list`         | `{ success, activeExecutions, count }`                                    |
+ * | `GET /active/detailed`     | `{ success, workflows, count }`                                           |
+ * | `GET /stats/overview`      | `{ success, statistics }`                                                 |
+ * | `POST /cleanup`            | `{ success, message, cleaned, errors }`; needs `admin`                    |
+ * | `GET /:executionId/stream` | server-sent events `progress`, then `end`; goes on after `Last-Event-ID`  |
+ *
+ * Lists take `limit` (1 to 10,000, default 1,000) and `cursor`; where there is more, they have `total` and
+ * `nextCursor` too. Errors are `{ success: false, error, code }`. What is none of these goes to the next handler.
+ *
+ * @throws {@link ConfigError} without `authenticate`
+ */
+export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): WorkflowStateRouter {
+  const { authenticate, authorize, onError } = checkOptions(options)
+  let source = options.workstation
+  // The default instance connects when it is first used.
+  const workstation = (): WorkflowStateSource => (source ??= defaultWorkstation())
+  let streams: ProgressStreams | undefined
+  const limits = withDefaults(
+    'stream',
+    { heartbeatMs: 15_000, maxEventsPerSecond: 10, maxBufferBytes: 1024 * 1024, maxClients: 10_000 },
+    options.stream,
+  )
+  for (const [name, value] of Object.entries(limits)) checkInteger(`stream.${name}`, value, { min: 1 })
+
+  const permit = async (request: HttpRequest, access: Access): Promise<void> => {
+    if (access === 'admin' && options.readOnly === true)
+      throw new HttpError(403, 'READ_ONLY', 'Only reading is allowed here')
+    if (authenticate === false && authorize === undefined) return
+    const grant = grantOf(request)
+    const allowed =
+      authorize === undefined
+        ? (grant?.allows(access) ?? access === 'read')
+        : (await authorize(request, access)) === true
+    if (allowed) return
+    const headers = grant === undefined ? undefined : { 'WWW-Authenticate': grant.challenge(access) }
+    throw new HttpError(403, 'INSUFFICIENT_SCOPE', `This needs ${access} access`, headers)
+  }
+
+  const stream =
+    (id: string, query: URLSearchParams): Action =>
+    (request, response) => {
+      streams ??= new ProgressStreams(workstation(), limits)
+      const lastEventId = request.headers['last-event-id'] ?? query.get('lastEventId') ?? undefined
+      const expiresAt = grantOf(request)?.identity.expiresAt
+      return streams.open(checkId(id), request, response, {
+        lastEventId: Array.isArray(lastEventId) ? undefined : lastEventId,
+        expiresAt,
+      })
+    }
+
+  const actionOf = ({ method, segments = [], query }: Route): [Access, Action] | undefined => {
+    if (method === 'POST')
+      return isPath(segments, ['cleanup']) ? ['admin', cleanup(workstation())] : undefined
+    if (method !== 'GET') return undefined
+    const [id = '', last] = segments
+    if (isPath(segments, ['active', 'list'])) return ['read', list(workstation(), query)]
+    if (isPath(segments, ['active', 'detailed'])) return ['read', detail(workstation(), query)]
+    if (isPath(segments, ['stats', 'overview'])) return ['read', statistics(workstation())]
+    if (id === '' || segments.length > 2) return undefined
+    if (last === undefined) return ['read', one(workstation(), id)]
+    return last.toLowerCase() === 'stream' ? ['read', stream(id, query)] : undefined
+  }
+
+  const handle = async (request: HttpRequest, response: ServerResponse, next: Next): Promise<void> => {
+    const route = routeOf(request)
+    if (route.segments === undefined)
+      throw new HttpError(400, 'BAD_REQUEST', 'The path is not properly encoded')
+    const [access, act] = actionOf(route) ?? []
+    if (access === undefined || act === undefined) return next()
+    if (authenticate !== false && !(await authenticated(authenticate, request, response))) return
+    await permit(request, access)
+    await act(request, response)
+  }
+
+  const router: HttpHandler = (request, response, next) => {
+    const goOn = next ?? (() => sendError(response, new HttpError(404, 'NOT_FOUND', 'There is no such path')))
+    handle(request, response, goOn).catch((error: unknown) => {
+      if (toHttpError(error).status >= 500) onError?.(error, request)
+      sendError(response, error)
+    })
+  }
+  return Object.defineProperties(router as WorkflowStateRouter, {
+    streams: { get: () => streams?.size ?? 0 },
+    close: { value: () => streams?.close() },
+  })
+}
+
+function checkOptions(options: WorkflowStateRouterOptions): WorkflowStateRouterOptions {
+  checkObject('The options of createWorkflowStateRouter', options)
+  if (options.authenticate !== false && typeof options.authenticate !== 'function')
+    throw new ConfigError(
+      'CONFIG',
+      'createWorkflowStateRouter needs authenticate: a middleware such as bearerAuth({ … }), or false to let everybody in',
+    )
+  if (options.authorize !== undefined && typeof options.authorize !== 'function')
+    throw new ConfigError('CONFIG', 'authorize must be a function')
+  return options
+}
+
+function one(source: WorkflowStateSource, id: string): Action {
+  return async (_request, response) => {
+    const state = await source.fetchWorkflowState(checkId(id))
+    if (state === null) throw new HttpError(404, 'NOT_FOUND', 'Workflow state not found')
+    sendJson(response, 200, { success: true, state })
+  }
+}
+
+function list(source: WorkflowStateSource, query: URLSearchParams): Action {
+  return async (_request, response) => {
+    const { limit, cursor } = pageOf(query)
+    const all = (await source.listActiveWorkflows()).toSorted()
+    const rest = cursor === undefined ? all : all.filter((id) => id > cursor)
+    const activeExecutions = rest.slice(0, limit)
+    const more = rest.length > limit ? { total: all.length, nextCursor: activeExecutions.at(-1) } : {}
+    sendJson(response, 200, { success: true, activeExecutions, count: activeExecutions.length, ...more })
+  }
+}
+
+function detail(source: WorkflowStateSource, query: URLSearchParams): Action {
+  return async (_request, response) => {
+    const page = await source.pageActiveWorkflows(pageOf(query))
+    const workflows: readonly ServedState[] = page.workflows
+    sendJson(response, 200, {
+      success: true,
+      workflows,
+      count: workflows.length,
+      ...(page.corrupt.length > 0 ? { corrupt: page.corrupt.length } : {}),
+      ...(page.nextCursor === null ? {} : { total: page.total, nextCursor: page.nextCursor }),
+      ...(page.degraded === true ? { degraded: true } : {}),
+    })
+  }
+}
+
+function statistics(source: WorkflowStateSource): Action {
+  return async (_request, response) => {
+    const { corrupt = 0, ...documented } = await source.getWorkflowStatistics()
+    sendJson(response, 200, {
+      success: true,
+      statistics: corrupt > 0 ? { ...documented, corrupt } : documented,
+    })
+  }
+}
+
+function cleanup(source: WorkflowStateSource): Action {
+  return async (request, response) => {
+    await readJsonObject(request)
+    const { cleaned, errors } = await source.cleanupStaleWorkflows()
+    sendJson(response, 200, { success: true, message: 'Cleanup completed', cleaned, errors })
+  }
+}
+
+/** What is wrong with an id may be told: it came from the client. */
+function checkId(id: string): string {
+  try {
+    return checkName('The execution id', id)
+  } catch (error) {
+    throw new HttpError(400, 'INVALID_ARGUMENT', (error as Error).message)
+  }
+}
+
+function pageOf(query: URLSearchParams): { limit: number; cursor?: string } {
+  const text = query.get('limit') ?? String(DEFAULT_LIMIT)
+  const limit = /^\d{1,5}$/.test(text) ? Number(text) : 0
+  if (limit < 1 || limit > MAX_LIMIT)
+    throw new HttpError(400, 'INVALID_ARGUMENT', `limit must be a whole number from 1 to ${MAX_LIMIT}`)
+  const cursor = query.get('cursor') ?? ''
+  return cursor === '' ? { limit } : { limit, cursor: checkId(cursor) }
+}

@@ -8,6 +8,7 @@
  */
 import { parseArgs } from 'node:util'
 import { lint } from './lint.mjs'
+import { ensureChromium } from './lib/chromium.mjs'
 import { findTestFiles, runTestFiles } from './lib/js-tests.mjs'
 import { ensureRedisServer } from './lib/redis-server.mjs'
 import { indent, log, output, runMain, runStep, SetupError } from './lib/step.mjs'
@@ -47,6 +48,8 @@ async function runSourceTests() {
 
 async function runJsTests() {
   const files = findTestFiles(options.only)
+  if (files.some((path) => path.endsWith('browser.spec.ts')))
+    log(`${(await ensureChromium()) ?? 'There is no browser'}: for the tests of pages`)
   const groups = [
     ['type tests', files.filter(isTypeTest)],
     ['tests', files.filter((path) => !isTypeTest(path))],

@@ -118,6 +118,42 @@ export class FakeWorkstation implements WorkflowStateSource, HealthSource {
     return () => this.watchers.delete(watcher)
   }
 
+  async startWorkflowTracking(executionId: string, workflowId: string, totalSteps: number, data = {}) {
+    const now = Date.now()
+    this.start(executionId, {
+      workflowId,
+      totalSteps,
+      data,
+      progress: 0,
+      completedSteps: 0,
+      currentStep: 'initializing',
+      startedAt: now,
+      updatedAt: now,
+      estimatedCompletion: undefined,
+    })
+    return true
+  }
+
+  async updateWorkflowProgress(executionId: string, completedSteps: number, currentStep: string) {
+    const totalSteps = this.states.get(executionId)?.totalSteps ?? 1
+    this.change(executionId, {
+      completedSteps,
+      currentStep,
+      progress: Math.round((100 * completedSteps) / totalSteps),
+    })
+    return true
+  }
+
+  async completeWorkflowTracking(executionId: string, status: string, error?: string, data = {}) {
+    const progress = status === 'completed' ? { progress: 100 } : {}
+    this.change(executionId, { status, data, ...progress, ...(error === undefined ? {} : { error }) })
+    return true
+  }
+
+  async executeWithLock<T>(_executionId: string, _workerId: string, fn: () => Promise<T>): Promise<T> {
+    return fn()
+  }
+
   async redisHealthCheck() {
     this.#called('redisHealthCheck')
     return this.health

@@ -33,7 +33,14 @@ describe('README.md', () => {
 describe('the documents', () => {
   const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
 
-  for (const document of ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'docs/locks.md']) {
+  for (const document of [
+    'README.md',
+    'ARCHITECTURE.md',
+    'CONTRIBUTING.md',
+    'docs/locks.md',
+    'docs/http.md',
+    'examples/express-app/README.md',
+  ]) {
     const text = read(document)
 
     it(`${document} names files that exist`, () => {

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import { ConfigError } from '../errors.js'
 import { checkFunction, checkMillis, checkObject } from '../validate.js'
-import { defaultWorkstation } from './default-workstation.js'
+import { defaultWorkstation } from '../workstation/default-instance.js'
 import { HttpError, type HttpHandler, isPath, routeOf, sendError, sendJson } from './http.js'
 import type { HealthSource } from './source.js'
 

@@ -4,7 +4,7 @@ import { ConfigError } from '../errors.js'
 import { checkInteger, checkName, checkObject, withDefaults } from '../validate.js'
 import { type Access, grantOf } from './access.js'
 import { readJsonObject } from './body.js'
-import { defaultWorkstation } from './default-workstation.js'
+import { defaultWorkstation } from '../workstation/default-instance.js'
 import {
   HttpError,
   type HttpHandler,

@@ -57,6 +57,7 @@ export type HttpErrorCode =
   | 'PAYLOAD_TOO_LARGE'
   | 'UNAUTHENTICATED'
   | 'INVALID_TOKEN'
+  | 'INVALID_TICKET'
   | 'INSUFFICIENT_SCOPE'
   | 'READ_ONLY'
   | 'NOT_FOUND'
@@ -165,6 +166,12 @@ export interface ServedPage {
   /** Whether this is the last known state, because Redis is out of reach. */
   degraded?: boolean
 }
+/** Where tickets for streams are. Times are seconds. */
+export interface TicketStore {
+  get(key: string): Promise<string | null>
+  set(key: string, value: string, ttl: number): Promise<boolean>
+  setNX(key: string, value: string, ttl: number): Promise<boolean>
+}
 /** What the router needs of a workstation; `createWorkstation()` makes one. */
 export interface WorkflowStateSource {
   fetchWorkflowState(executionId: string): Promise<ServedState | null>
@@ -186,6 +193,8 @@ export interface WorkflowStateSource {
   readonly degradation?: {
     readonly state: string
   }
+  /** Without it, there are no tickets for streams. */
+  readonly redisService?: TicketStore
 }
 /** What the health routes need of a workstation; `createWorkstation()` makes one. */
 export interface HealthSource {
@@ -295,6 +304,7 @@ export interface WorkflowStateRouter extends HttpHandler {
  * | `GET /stats/overview`      | `{ success, statistics }`                                                 |
  * | `POST /cleanup`            | `{ success, message, cleaned, errors }`; needs `admin`                    |
  * | `GET /:executionId/stream` | server-sent events `progress`, then `end`; goes on after `Last-Event-ID`  |
+ * | `POST /:executionId/stream-ticket` | `{ success, ticket, expiresIn }`, for one `GET …/stream?ticket=`  |
  *
  * Lists take `limit` (1 to 10,000, default 1,000) and `cursor`; where there is more, they have `total` and
  * `nextCursor` too. Errors are `{ success: false, error, code }`. What is none of these goes to the next handler.

@@ -38,6 +38,7 @@ const segment = fc.oneof(
       'overview',
       'cleanup',
       'stream',
+      'stream-ticket',
       'health',
       'ready',
     ),
@@ -72,9 +73,15 @@ const value = fc.oneof(
 const query = fc.oneof(
   fc.constant(''),
   fc
-    .array(fc.tuple(fc.constantFrom('limit', 'cursor', 'lastEventId', 'x', '__proto__', 'limit[]'), value), {
-      maxLength: 4,
-    })
+    .array(
+      fc.tuple(
+        fc.constantFrom('limit', 'cursor', 'lastEventId', 'ticket', 'x', '__proto__', 'limit[]'),
+        value,
+      ),
+      {
+        maxLength: 4,
+      },
+    )
     .map((pairs) => `?${pairs.map((pair) => pair.join('=')).join('&')}`),
 )
 const headerValue = fc.stringMatching(/^[ -~]{0,40}$/)
@@ -123,7 +130,13 @@ const sent: fc.Arbitrary<Sent> = fc.record({
       fc.oneof(
         {
           weight: 1,
-          arbitrary: fc.constantFrom('/cleanup', '/exec-123/stream', '/active/list', '/exec-123'),
+          arbitrary: fc.constantFrom(
+            '/cleanup',
+            '/exec-123/stream',
+            '/exec-123/stream-ticket',
+            '/active/list',
+            '/exec-123',
+          ),
         },
         {
           weight: 3,

@@ -2,7 +2,12 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { createWorkstation, startWorkflowTracking, type Workstation } from '../../index.js'
-import { createWorkflowStateRouter, healthRouter, type WorkflowStateRouter } from '../../express.js'
+import {
+  bearerAuth,
+  createWorkflowStateRouter,
+  healthRouter,
+  type WorkflowStateRouter,
+} from '../../express.js'
 import { onEveryBackend } from '../helpers/backends'
 import { EventStream } from '../helpers/event-stream'
 import { FRAMEWORKS, HttpServer, request } from '../helpers/http'
@@ -93,6 +98,53 @@ onEveryBackend('the router on a workstation', (backend) => {
     )
   })
 
+  it('opens one stream for a ticket', async () => {
+    await elsewhere.startWorkflowTracking('ticketed', 'w', 4)
+    await elsewhere.startWorkflowTracking('other', 'w', 4)
+    const exp = Date.now() / 1000 + 3600
+    const router = createWorkflowStateRouter({
+      authenticate: bearerAuth({
+        verify: (token) => (token === 'good' ? { scope: 'workflow:read', exp } : { exp }),
+      }),
+      workstation: here.workstation,
+    })
+    await using server = await HttpServer.start(FRAMEWORKS['Express 5']!('/', router))
+    const issue = (token: string) =>
+      request(`${server.url}/ticketed/stream-ticket`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${token}` },
+      })
+    const { status, body } = await issue('good')
+    assert.deepEqual(
+      [status, body.expiresIn, Object.keys(body)],
+      [201, 30, ['success', 'ticket', 'expiresIn']],
+    )
+    assert.equal((await issue('bad')).status, 403)
+    assert.equal((await request(`${server.url}/ticketed/stream-ticket`, { method: 'POST' })).status, 401)
+
+    const opened = (id: string, ticket: string) =>
+      EventStream.open(`${server.url}/${id}/stream?ticket=${ticket}`)
+    for (const [id, ticket] of [
+      ['other', body.ticket],
+      ['ticketed', body.ticket.toLowerCase()],
+      ['ticketed', ''],
+      ['ticketed', 'x'],
+    ] as const) {
+      // oxlint-disable-next-line no-await-in-loop -- one after the other
+      using refused = await opened(id, ticket)
+      assert.equal(refused.status, 401, ticket)
+    }
+    const streams = await Promise.all([1, 2, 3, 4].map(() => opened('ticketed', body.ticket)))
+    assert.deepEqual(streams.map((stream) => stream.status).toSorted(), [200, 401, 401, 401])
+    const good = streams.find((stream) => stream.status === 200)
+    await good?.received(1)
+    for (const stream of streams) stream.close()
+    assert.equal(
+      (await request(`${server.url}/ticketed?ticket=${(await issue('good')).body.ticket}`)).status,
+      401,
+    )
+  })
+
   it('is ready, and has the documented health', async () => {
     assert.equal((await request(`${here.server.url}/ready`)).status, 200)
     const { body } = await request(`${here.server.url}/health`)
@@ -116,6 +168,28 @@ describe('the router on the default workstation', () => {
 })
 
 describe('the router on a server', () => {
+  it('stores no ticket, and nothing of it for longer than a minute', async () => {
+    await using redis = await RedisServer.start()
+    using client = await redis.client()
+    const here = await serve(createWorkstation({ redis: redis.url, log: false }))
+    try {
+      await here.workstation.startWorkflowTracking('a', 'w', 2)
+      const { body } = await request(`${here.server.url}/a/stream-ticket`, { method: 'POST' })
+      using stream = await EventStream.open(`${here.server.url}/a/stream?ticket=${body.ticket}`)
+      assert.equal(stream.status, 200)
+      const keys = (await client.command('KEYS', 'wks:stream-ticket:*')) as string[]
+      assert.equal(keys.length, 2)
+      for (const key of keys) {
+        assert.ok(!key.includes(body.ticket))
+        // oxlint-disable-next-line no-await-in-loop -- two keys
+        const ttl = Number(await client.command('TTL', key))
+        assert.ok(ttl > 0 && ttl <= 60, `${ttl} s`)
+      }
+    } finally {
+      await here.stop()
+    }
+  })
+
   it('has one subscription for all clients, and none without a client', async () => {
     await using redis = await RedisServer.start()
     using client = await redis.client()

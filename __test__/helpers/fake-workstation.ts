@@ -23,6 +23,13 @@ export class FakeWorkstation implements WorkflowStateSource, HealthSource {
   readonly watchers = new Set<Watcher>()
   readonly calls: string[] = []
   degradation = { state: 'up' }
+  readonly values = new Map<string, string>()
+  readonly redisService = {
+    get: async (key: string): Promise<string | null> => this.values.get(key) ?? null,
+    set: async (key: string, value: string): Promise<boolean> => this.values.set(key, value).has(key),
+    setNX: async (key: string, value: string): Promise<boolean> =>
+      !this.values.has(key) && this.values.set(key, value).has(key),
+  }
   health: Awaited<ReturnType<HealthSource['redisHealthCheck']>> = { status: 'up', latency: 2.4 }
   ready: () => Promise<boolean> = () => Promise.resolve(true)
   /** Thrown by every call while it is set. */

@@ -27,6 +27,7 @@ export type HttpErrorCode =
   | 'PAYLOAD_TOO_LARGE'
   | 'UNAUTHENTICATED'
   | 'INVALID_TOKEN'
+  | 'INVALID_TICKET'
   | 'INSUFFICIENT_SCOPE'
   | 'READ_ONLY'
   | 'NOT_FOUND'

@@ -22,5 +22,12 @@ export {
   type WorkflowStateRouter,
   type WorkflowStateRouterOptions,
 } from './router.js'
-export type { ErrorListener, HealthSource, ServedPage, ServedState, WorkflowStateSource } from './source.js'
+export type {
+  ErrorListener,
+  HealthSource,
+  ServedPage,
+  ServedState,
+  TicketStore,
+  WorkflowStateSource,
+} from './source.js'
 export type { StreamOptions } from './stream.js'

@@ -20,6 +20,7 @@ import {
 import { type Middleware, authenticated } from './middleware.js'
 import type { ErrorListener, ServedState, WorkflowStateSource } from './source.js'
 import { ProgressStreams, type StreamOptions } from './stream.js'
+import { TICKET_SECONDS, issueTicket, redeemTicket } from './ticket.js'
 
 /** Options of {@link createWorkflowStateRouter}. */
 export interface WorkflowStateRouterOptions {
@@ -58,6 +59,9 @@ const MAX_LIMIT = 10_000
 /** Answers a route. */
 type Action = (request: HttpRequest, response: ServerResponse) => Promise<void>
 
+/** How a route is answered, to whom; `undefined` if it is none of ours. A ticket stands for access that was granted. */
+type Served = [access: Access | 'ticket', act: Action] | undefined
+
 /**
  * The documented HTTP API, for Express 4 and 5: `app.use('/api/workflow-state', createWorkflowStateRouter({ … }))`.
  *
@@ -69,6 +73,7 @@ type Action = (request: HttpRequest, response: ServerResponse) => Promise<void>
  * | `GET /stats/overview`      | `{ success, statistics }`                                                 |
  * | `POST /cleanup`            | `{ success, message, cleaned, errors }`; needs `admin`                    |
  * | `GET /:executionId/stream` | server-sent events `progress`, then `end`; goes on after `Last-Event-ID`  |
+ * | `POST /:executionId/stream-ticket` | `{ success, ticket, expiresIn }`, for one `GET …/stream?ticket=`  |
  *
  * Lists take `limit` (1 to 10,000, default 1,000) and `cursor`; where there is more, they have `total` and
  * `nextCursor` too. Errors are `{ success: false, error, code }`. What is none of these goes to the next handler.
@@ -89,7 +94,7 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
   for (const [name, value] of Object.entries(limits)) checkInteger(`stream.${name}`, value, { min: 1 })
 
   const permit = async (request: HttpRequest, access: Access): Promise<void> => {
-    if (access === 'admin' && options.readOnly === true)
+    if (options.readOnly === true && request.method === 'POST')
       throw new HttpError(403, 'READ_ONLY', 'Only reading is allowed here')
     if (authenticate === false && authorize === undefined) return
     const grant = grantOf(request)
@@ -102,29 +107,61 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
     throw new HttpError(403, 'INSUFFICIENT_SCOPE', `This needs ${access} access`, headers)
   }
 
-  const stream =
-    (id: string, query: URLSearchParams): Action =>
-    (request, response) => {
-      streams ??= new ProgressStreams(workstation(), limits)
-      const lastEventId = request.headers['last-event-id'] ?? query.get('lastEventId') ?? undefined
-      const expiresAt = grantOf(request)?.identity.expiresAt
-      return streams.open(checkId(id), request, response, {
-        lastEventId: Array.isArray(lastEventId) ? undefined : lastEventId,
-        expiresAt,
-      })
-    }
+  const open = (
+    id: string,
+    request: HttpRequest,
+    response: ServerResponse,
+    expiresAt: number | undefined,
+  ): Promise<void> => {
+    streams ??= new ProgressStreams(workstation(), limits)
+    const asked = request.headers['last-event-id'] ?? routeOf(request).query.get('lastEventId')
+    const lastEventId = typeof asked === 'string' ? asked : undefined
+    return streams.open(id, request, response, { lastEventId, expiresAt })
+  }
 
-  const actionOf = ({ method, segments = [], query }: Route): [Access, Action] | undefined => {
-    if (method === 'POST')
-      return isPath(segments, ['cleanup']) ? ['admin', cleanup(workstation())] : undefined
+  const streamRoute = (id: string, ticket: string | null): Served => {
+    if (ticket === null)
+      return [
+        'read',
+        (request, response) => open(checkId(id), request, response, grantOf(request)?.identity.expiresAt),
+      ]
+    const store = workstation().redisService
+    if (store === undefined) return undefined
+    return [
+      'ticket',
+      async (request, response) => {
+        const expiresAt = await redeemTicket(store, checkId(id), ticket)
+        return open(id, request, response, expiresAt)
+      },
+    ]
+  }
+
+  const ticketRoute = (id: string): Served => {
+    const store = workstation().redisService
+    if (store === undefined) return undefined
+    return [
+      'read',
+      async (request, response) => {
+        const expiresAt = grantOf(request)?.identity.expiresAt
+        const ticket = await issueTicket(store, checkId(id), expiresAt)
+        sendJson(response, 201, { success: true, ticket, expiresIn: TICKET_SECONDS })
+      },
+    ]
+  }
+
+  const actionOf = ({ method, segments = [], query }: Route): Served => {
+    const [id = '', last] = segments.map((segment, at) => (at === 0 ? segment : segment.toLowerCase()))
+    if (method === 'POST') {
+      if (isPath(segments, ['cleanup'])) return ['admin', cleanup(workstation())]
+      return segments.length === 2 && id !== '' && last === 'stream-ticket' ? ticketRoute(id) : undefined
+    }
     if (method !== 'GET') return undefined
-    const [id = '', last] = segments
     if (isPath(segments, ['active', 'list'])) return ['read', list(workstation(), query)]
     if (isPath(segments, ['active', 'detailed'])) return ['read', detail(workstation(), query)]
     if (isPath(segments, ['stats', 'overview'])) return ['read', statistics(workstation())]
     if (id === '' || segments.length > 2) return undefined
     if (last === undefined) return ['read', one(workstation(), id)]
-    return last.toLowerCase() === 'stream' ? ['read', stream(id, query)] : undefined
+    return last === 'stream' ? streamRoute(id, query.get('ticket')) : undefined
   }
 
   const handle = async (request: HttpRequest, response: ServerResponse, next: Next): Promise<void> => {
@@ -133,8 +170,10 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
       throw new HttpError(400, 'BAD_REQUEST', 'The path is not properly encoded')
     const [access, act] = actionOf(route) ?? []
     if (access === undefined || act === undefined) return next()
-    if (authenticate !== false && !(await authenticated(authenticate, request, response))) return
-    await permit(request, access)
+    if (access !== 'ticket') {
+      if (authenticate !== false && !(await authenticated(authenticate, request, response))) return
+      await permit(request, access)
+    }
     await act(request, response)
   }
 

@@ -20,6 +20,13 @@ export interface ServedPage {
   degraded?: boolean
 }
 
+/** Where tickets for streams are. Times are seconds. */
+export interface TicketStore {
+  get(key: string): Promise<string | null>
+  set(key: string, value: string, ttl: number): Promise<boolean>
+  setNX(key: string, value: string, ttl: number): Promise<boolean>
+}
+
 /** What the router needs of a workstation; `createWorkstation()` makes one. */
 export interface WorkflowStateSource {
   fetchWorkflowState(executionId: string): Promise<ServedState | null>
@@ -33,6 +40,8 @@ export interface WorkflowStateSource {
     gap?(): void
   }): Promise<() => void>
   readonly degradation?: { readonly state: string }
+  /** Without it, there are no tickets for streams. */
+  readonly redisService?: TicketStore
 }
 
 /** What the health routes need of a workstation; `createWorkstation()` makes one. */

@@ -8,6 +8,7 @@
  */
 import { parseArgs } from 'node:util'
 import { lint } from './lint.mjs'
+import { ensureChromium } from './lib/chromium.mjs'
 import { findTestFiles, runTestFiles } from './lib/js-tests.mjs'
 import { ensureRedisServer } from './lib/redis-server.mjs'
 import { indent, log, output, runMain, runStep, SetupError } from './lib/step.mjs'
@@ -15,6 +16,7 @@ import { prepare } from './lib/toolchain.mjs'
 
 const GENERATED = [
   'index.d.ts',
+  'express.d.ts',
   'metrics.d.ts',
   'otel.d.ts',
   'pikku.d.mts',
@@ -54,6 +56,8 @@ async function runSourceTests() {
 
 async function runJsTests() {
   const files = findTestFiles(options.only)
+  if (files.some((path) => path.endsWith('browser.spec.ts')))
+    log(`${(await ensureChromium()) ?? 'There is no browser'}: for the tests of pages`)
   const groups = [
     ['type tests', files.filter(isTypeTest)],
     ['tests', files.filter((path) => !isTypeTest(path))],

@@ -39,6 +39,8 @@ describe('the documents', () => {
     'CONTRIBUTING.md',
     'docs/locks.md',
     'docs/metrics.md',
+    'docs/http.md',
+    'examples/express-app/README.md',
   ]) {
     const text = read(document)
 

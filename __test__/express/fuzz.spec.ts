@@ -1,0 +1,226 @@
+/**
+ * Random requests: whatever comes in, nothing is answered with 500 or more. ROUTER_REQUESTS sets how many, and
+ * ROUTER_SEED repeats a run.
+ */
+import assert from 'node:assert/strict'
+import { Agent, type IncomingHttpHeaders, request as open } from 'node:http'
+import { describe, it } from 'node:test'
+import * as fc from 'fast-check'
+import { bearerAuth, createWorkflowStateRouter, healthRouter } from '../../express.js'
+import { FakeWorkstation } from '../helpers/fake-workstation'
+import { FRAMEWORKS, HttpServer } from '../helpers/http'
+
+const REQUESTS = Number(process.env['ROUTER_REQUESTS'] || 5000)
+const SEED = process.env['ROUTER_SEED'] === undefined ? undefined : Number(process.env['ROUTER_SEED'])
+const CODES = /^[A-Z][A-Z_]+$/
+
+interface Sent {
+  method: string
+  path: string
+  headers: Record<string, string>
+  body: string | undefined
+}
+
+/** What Node itself lets out; what it does not, no server of Node lets in either. */
+const pathText = fc
+  .string({ unit: 'binary', maxLength: 40 })
+  .map((text) => encodeURIComponent(text).replaceAll('%2F', '/'))
+const rawPathText = fc.stringMatching(/^[!-~]{0,30}$/).map((text) => text.replaceAll(/[?#]/g, '%'))
+const segment = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.constantFrom(
+      'exec-123',
+      'active',
+      'list',
+      'detailed',
+      'stats',
+      'overview',
+      'cleanup',
+      'stream',
+      'stream-ticket',
+      'health',
+      'ready',
+    ),
+  },
+  { weight: 2, arbitrary: pathText },
+  { weight: 2, arbitrary: rawPathText },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(
+      '',
+      '.',
+      '..',
+      '%',
+      '%00',
+      '%0d%0a',
+      '%ff',
+      '%F0%9F%92%A5',
+      '__proto__',
+      'constructor',
+      '*',
+      ':executionId',
+      '%2e%2e',
+      '%ED%A0%80',
+    ),
+  },
+  { weight: 1, arbitrary: fc.nat(600).map((length) => 'x'.repeat(length)) },
+)
+const value = fc.oneof(
+  fc.stringMatching(/^[!-~]{0,30}$/).map(encodeURIComponent),
+  fc.constantFrom('1', '0', '-1', '1e9', '10000', 'NaN', '%00', '%'),
+)
+const query = fc.oneof(
+  fc.constant(''),
+  fc
+    .array(
+      fc.tuple(
+        fc.constantFrom('limit', 'cursor', 'lastEventId', 'ticket', 'x', '__proto__', 'limit[]'),
+        value,
+      ),
+      {
+        maxLength: 4,
+      },
+    )
+    .map((pairs) => `?${pairs.map((pair) => pair.join('=')).join('&')}`),
+)
+const headerValue = fc.stringMatching(/^[ -~]{0,40}$/)
+const headers = fc.record(
+  {
+    authorization: fc.oneof(
+      { weight: 4, arbitrary: fc.constantFrom('Bearer good', 'Bearer reader') },
+      { weight: 1, arbitrary: headerValue },
+      { weight: 1, arbitrary: headerValue.map((text) => `Bearer ${text}`) },
+    ),
+    'content-type': fc.oneof(
+      fc.constantFrom('application/json', 'text/plain', 'application/json; charset=utf-16'),
+      headerValue,
+    ),
+    'content-encoding': fc.constantFrom('gzip', 'identity', 'br, br'),
+    'last-event-id': fc.oneof(headerValue, fc.constantFrom('1700000030000', 'NaN', '-1')),
+    'transfer-encoding': fc.constant('chunked'),
+    accept: headerValue,
+    'x-http-method-override': fc.constantFrom('DELETE', 'POST'),
+  },
+  { requiredKeys: [] },
+)
+const body = fc.oneof(
+  fc.constant(undefined),
+  fc.json({ maxDepth: 3 }),
+  fc.json().map((text) => text.slice(0, -1)),
+  fc.string({ unit: 'binary', maxLength: 100 }),
+  fc.nat(40_000).map((length) => `{"a":"${'x'.repeat(length)}"}`),
+)
+const sent: fc.Arbitrary<Sent> = fc.record({
+  method: fc.constantFrom(
+    'GET',
+    'GET',
+    'GET',
+    'HEAD',
+    'POST',
+    'POST',
+    'PUT',
+    'PATCH',
+    'DELETE',
+    'OPTIONS',
+    'PROPFIND',
+  ),
+  path: fc
+    .tuple(
+      fc.oneof(
+        {
+          weight: 1,
+          arbitrary: fc.constantFrom(
+            '/cleanup',
+            '/exec-123/stream',
+            '/exec-123/stream-ticket',
+            '/active/list',
+            '/exec-123',
+          ),
+        },
+        {
+          weight: 3,
+          arbitrary: fc.array(segment, { maxLength: 4 }).map((segments) => `/${segments.join('/')}`),
+        },
+      ),
+      query,
+    )
+    .map((parts) => parts.join('')),
+  headers: headers as fc.Arbitrary<Record<string, string>>,
+  body,
+})
+
+interface Got {
+  status: number
+  headers: IncomingHttpHeaders
+  body: string
+}
+
+/** A stream that stays open counts as answered. */
+function send(port: number, agent: Agent, { method, path, headers: extra, body: text }: Sent): Promise<Got> {
+  return new Promise((resolve, reject) => {
+    const outgoing = open({ port, host: '127.0.0.1', agent, method, path, headers: extra }, (response) => {
+      let received = ''
+      const done = (): void =>
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: received })
+      response.on('data', (chunk: Buffer) => (received += chunk.toString()))
+      response.on('end', done)
+      response.on('error', done)
+      if (response.headers['content-type']?.startsWith('text/event-stream') === true) response.destroy()
+      response.on('close', done)
+    })
+    let answered = false
+    outgoing.on('response', () => (answered = true))
+    // A server that refuses a body closes before it has all of it.
+    outgoing.on('error', (error) => (answered ? undefined : reject(error)))
+    outgoing.end(text)
+  })
+}
+
+for (const [name, framework] of Object.entries(FRAMEWORKS))
+  describe(`random requests in ${name}`, () => {
+    it('are never answered with 500 or more', { timeout: 550_000 }, async () => {
+      const workstation = new FakeWorkstation()
+      for (const id of ['exec-123', 'x', '__proto__']) workstation.start(id)
+      const failures: unknown[] = []
+      const router = createWorkflowStateRouter({
+        authenticate: bearerAuth({
+          verify: (token) =>
+            ({ good: { scope: 'workflow:read workflow:admin' }, reader: { scope: 'workflow:read' } })[token],
+        }),
+        workstation,
+        onError: (error) => failures.push(error),
+      })
+      await using server = await HttpServer.start(framework('/', healthRouter({ workstation }), router))
+      const agent = new Agent({ keepAlive: true, maxSockets: 8 })
+      const statuses = new Map<number, number>()
+      let lost = 0
+      const property = fc.asyncProperty(sent, async (one) => {
+        const got = await send(server.port, agent, one).catch((error: NodeJS.ErrnoException) => {
+          // The server closes the connection of a body that it does not want, at times before the answer is read.
+          if (error.code === 'ECONNRESET' || error.code === 'EPIPE') return void (lost += 1)
+          throw error
+        })
+        if (got === undefined) return
+        statuses.set(got.status, (statuses.get(got.status) ?? 0) + 1)
+        assert.ok(got.status < 500, `${got.status} ${got.body}`)
+        if (got.status === 401) assert.match(got.headers['www-authenticate'] ?? '', /^Bearer realm=/)
+        if (got.headers['content-type']?.startsWith('application/json') !== true || got.body === '') return
+        const answer = JSON.parse(got.body)
+        if (got.status >= 400) {
+          assert.deepEqual(Object.keys(answer), ['success', 'error', 'code'])
+          assert.match(answer.code, CODES)
+        }
+      })
+      const numRuns = Math.ceil(REQUESTS / Object.keys(FRAMEWORKS).length)
+      const seed = SEED === undefined ? {} : { seed: SEED }
+      try {
+        await fc.assert(property, { numRuns, ...seed })
+      } finally {
+        agent.destroy()
+      }
+      assert.deepEqual(failures, [])
+      assert.ok(lost < numRuns / 20, `${lost} answers were lost`)
+      for (const status of [200, 400, 401, 403, 404]) assert.ok((statuses.get(status) ?? 0) > 0, `${status}`)
+    })
+  })

@@ -1,0 +1,56 @@
+import type { HttpRequest } from './http.js'
+
+/** The state of an execution, as far as the router looks into it. */
+export interface ServedState {
+  executionId: string
+  status: string
+  /** Milliseconds since 1970; grows with every change. */
+  updatedAt: number
+}
+
+/** Some of the active executions. */
+export interface ServedPage {
+  workflows: readonly ServedState[]
+  corrupt: readonly unknown[]
+  /** How many are active in all. */
+  total: number
+  /** `null` if there is no more. */
+  nextCursor: string | null
+  /** Whether this is the last known state, because Redis is out of reach. */
+  degraded?: boolean
+}
+
+/** Where tickets for streams are. Times are seconds. */
+export interface TicketStore {
+  get(key: string): Promise<string | null>
+  set(key: string, value: string, ttl: number): Promise<boolean>
+  setNX(key: string, value: string, ttl: number): Promise<boolean>
+}
+
+/** What the router needs of a workstation; `createWorkstation()` makes one. */
+export interface WorkflowStateSource {
+  fetchWorkflowState(executionId: string): Promise<ServedState | null>
+  listActiveWorkflows(): Promise<string[]>
+  pageActiveWorkflows(options: { cursor?: string; limit?: number }): Promise<ServedPage>
+  getWorkflowStatistics(): Promise<{ activeExecutions: number; corrupt?: number }>
+  cleanupStaleWorkflows(): Promise<{ cleaned: number; errors: number }>
+  /** Hears of every change, by any process. Resolves how to stop. */
+  watchProgress(watcher: {
+    progress(event: { executionId: string; state: ServedState | null }): void
+    gap?(): void
+  }): Promise<() => void>
+  readonly degradation?: { readonly state: string }
+  /** Without it, there are no tickets for streams. */
+  readonly redisService?: TicketStore
+}
+
+/** What the health routes need of a workstation; `createWorkstation()` makes one. */
+export interface HealthSource {
+  /** `latency` in milliseconds. */
+  redisHealthCheck(): Promise<{ status: 'up' | 'down' | 'disabled' | 'error'; latency?: number }>
+  /** Writes and reads by script. */
+  checkReadiness(): Promise<{ ready: boolean; latency: number }>
+}
+
+/** Told of every error that is answered with 500 or more, with its cause, which the answer does not show. */
+export type ErrorListener = (error: unknown, request: HttpRequest) => void

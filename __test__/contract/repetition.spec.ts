@@ -19,7 +19,7 @@ interface Repeated {
   /** What is there. */
   look: (direct: RespClient, n: number) => Promise<unknown>
   /** What is there after the one write and the one change. */
-  then: unknown
+  left: unknown
   /** Answers that are true if nobody changes anything. */
   answer?: unknown
   /** It reads before it writes, so the lost reply of one would hold up the reading of the next. */
@@ -38,28 +38,28 @@ const WRITES: Record<string, Repeated> = {
     write: ({ workflow }, n) => workflow.updateRunStatus(`r${n}`, 'failed', { n }),
     change: (direct, n) => direct.command('HSET', run(n), 'status', 'running', 'updatedAt', soon()),
     look: (direct, n) => direct.command('HMGET', run(n), 'status', 'output').then(String),
-    then: (n: number) => `running,{"n":${n}}`,
+    left: (n: number) => `running,{"n":${n}}`,
   },
   setStepError: {
     prepare: (direct, n) => direct.command('HSET', step(n), 'status', 'scheduled', 'updatedAt', 1),
     write: ({ workflow }, n) => workflow.setStepError(`r${n}`, 's', new Error('no')),
     change: (direct, n) => direct.command('HSET', step(n), 'status', 'scheduled', 'updatedAt', soon()),
     look: (direct, n) => direct.command('HGET', step(n), 'status'),
-    then: 'scheduled',
+    left: 'scheduled',
   },
   setStepResult: {
     prepare: () => Promise.resolve(),
     write: ({ workflow }, n) => workflow.setStepResult(`r${n}`, 's', 'first'),
     change: (direct, n) => direct.command('HSET', step(n), 'updatedAt', soon()),
     look: (direct, n) => direct.command('HMGET', step(n), 'status', 'result').then(String),
-    then: 'done,"first"',
+    left: 'done,"first"',
   },
   'update of a saga': {
     prepare: (direct, n) => store(direct, n, 0),
     write: ({ saga }, n) => saga.update('S', next(counter(`i${n}`)), 0),
     change: (direct, n) => store(direct, n, 2),
     look: (direct, n) => direct.command<string>('GET', stateKey('S', `c${n}`)).then(versionOf),
-    then: 2,
+    left: 2,
     alone: true,
   },
   forceRelease: {
@@ -67,7 +67,7 @@ const WRITES: Record<string, Repeated> = {
     write: ({ lock }, n) => lock.forceRelease(`k${n}`),
     change: (direct, n) => direct.command('SET', `fm:lock:k${n}`, 'other', 'PX', HOUR),
     look: (direct, n) => direct.command('GET', `fm:lock:k${n}`),
-    then: 'other',
+    left: 'other',
     answer: true,
   },
   release: {
@@ -75,7 +75,7 @@ const WRITES: Record<string, Repeated> = {
     write: ({ lock }, n) => lock.release(`k${n}`, 'one'),
     change: (direct, n) => direct.command('SET', `fm:lock:k${n}`, 'other', 'PX', HOUR),
     look: (direct, n) => direct.command('GET', `fm:lock:k${n}`),
-    then: 'other',
+    left: 'other',
     answer: true,
   },
   beginExecutionTask: {
@@ -86,7 +86,7 @@ const WRITES: Record<string, Repeated> = {
       await direct.command('HDEL', `e${n}-transactions`, 't')
     },
     look: (direct, n) => direct.command('EXISTS', `e${n}-transactions`),
-    then: 0,
+    left: 0,
   },
 }
 
@@ -150,7 +150,7 @@ describe(`of ${REQUESTS} requests whose replies are lost`, () => {
   }
 
   for (const [name, write] of Object.entries(WRITES)) {
-    const { change, look, then, answer } = write
+    const { change, look, left, answer } = write
     it(`none of ${name} is repeated over what somebody else did meanwhile`, async (t) => {
       let unknown = 0
       for (let round = 0; round < ROUNDS; round += 1) {
@@ -163,7 +163,7 @@ describe(`of ${REQUESTS} requests whose replies are lost`, () => {
             assert.equal(outcome.reason.code, 'OUTCOME_UNKNOWN')
             unknown += 1
           } else if (answer !== undefined) assert.equal(outcome.value, answer)
-          const expected = typeof then === 'function' ? (then as (n: number) => unknown)(n) : then
+          const expected = typeof left === 'function' ? (left as (n: number) => unknown)(n) : left
           assert.deepEqual(await look(direct, n), expected, `${name} ${n}`)
         }
         // After each loss in a row, a connection takes longer to come back.

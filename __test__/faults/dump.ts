@@ -1,8 +1,8 @@
 /** Everything that a server holds, in a form in which two runs of the same calls are equal. */
 import type { RespClient } from '../helpers/resp-client'
 
-/** Our own beside the locks, which no other entry has to agree with: the counter, the list, and given up claims. */
-const ASIDE = /ferroflow:(fence|held|withdrawn:.*)$/
+/** Our own beside the locks, which no other entry has to agree with: the counter, the list, given up claims, answers. */
+const ASIDE = /ferroflow:(fence|held|(withdrawn|request):.*)$/
 
 const MOMENTS: [RegExp, string][] = [
   [/ff1:[^"]*/g, '(token)'],

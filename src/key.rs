@@ -10,6 +10,7 @@ mod workstation;
 
 pub use journal::{JournalKeys, UUID_LENGTH};
 pub use lock::LockKeys;
+use lock::OWN;
 pub use slot::{SLOTS, by_slot, same_slot, slot};
 use slot::{has_tag, tag_of};
 pub use workstation::{SessionKeys, TrackingKeys};

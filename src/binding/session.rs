@@ -102,11 +102,9 @@ impl NativeSessions {
     #[napi(ts_return_type = "Promise<boolean>")]
     pub fn touch<'env>(&self, env: &'env Env, user_id: String, ttl: f64) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(
-            env,
-            operation!("session.touch"),
-            async move { store?.touch(&user_id, Millis::positive("ttl", ttl)?).await.map(Output::Bool) },
-        )
+        answer(env, operation!("session.touch"), async move {
+            store?.touch(&user_id, Millis::positive("ttl", ttl)?).await.map(Output::Bool)
+        })
     }
 
     /// The clock that versions are made of: microseconds since 1970.

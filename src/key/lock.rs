@@ -89,4 +89,4 @@ impl LockKeys {
 }
 
 /// What stands between a prefix of locks and the names of our own keys beside them.
-const OWN: &str = "ferroflow:";
+pub(super) const OWN: &str = "ferroflow:";

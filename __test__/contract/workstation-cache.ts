@@ -10,7 +10,7 @@ export function apiCacheSuite(backend: Backend): void {
   const place = placesOf(backend)
 
   it('an answer is cached under the documented key for the documented time', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     assert.equal(await workstation.getCachedAPIResponse('h'), null)
     assert.equal(await workstation.cacheAPIResponse('h', { a: [1] }), true)
     assert.equal(await data.get('wks:cache:api:h'), '{"a":[1]}')
@@ -24,7 +24,7 @@ export function apiCacheSuite(backend: Backend): void {
   })
 
   it('a hundred who miss at once compute once', async () => {
-    const { workstation, another } = place()
+    const { workstation, another } = await place()
     const all = [workstation, another(), another(), another()]
     let computed = 0
     const compute = async (): Promise<{ n: number }> => {
@@ -41,7 +41,7 @@ export function apiCacheSuite(backend: Backend): void {
   })
 
   it('a failure is its own, and wakes those who waited', async () => {
-    const { workstation, another } = place()
+    const { workstation, another } = await place()
     const fail = deferred()
     const begun = deferred()
     const leader = workstation.getOrCompute('k', async () => {
@@ -62,7 +62,7 @@ export function apiCacheSuite(backend: Backend): void {
   })
 
   it('null and undefined are answers too', async () => {
-    const { workstation } = place()
+    const { workstation } = await place()
     let computed = 0
     const compute = (): null => ((computed += 1), null)
     assert.equal(await workstation.getOrCompute('k', compute), null)
@@ -71,14 +71,14 @@ export function apiCacheSuite(backend: Backend): void {
   })
 
   it('a computation leaves nothing behind but the answer', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     await workstation.getOrCompute('k', () => 1, 60)
     const keys = (await data.keys()).filter((key) => !key.includes('ferroflow:'))
     assert.deepEqual(keys, ['wks:cache:api:k'])
   })
 
   it('bad arguments reject', async () => {
-    const { workstation } = place()
+    const { workstation } = await place()
     await assert.rejects(workstation.cacheAPIResponse('', 1), /the cache key must not be empty/)
     await assert.rejects(workstation.cacheAPIResponse('k', 1, -1), ArgumentError)
     await assert.rejects(workstation.cacheAPIResponse('k', { n: 1n }), /a BigInt at \$\.n/)

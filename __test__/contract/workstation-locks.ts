@@ -11,7 +11,7 @@ export function executionLockSuite(backend: Backend): void {
   const place = placesOf(backend)
 
   it('a lock has one owner, for five minutes', async () => {
-    const { workstation, another, data } = place()
+    const { workstation, another, data } = await place()
     assert.equal(await workstation.lockWorkflowExecution('e', 'worker-1'), true)
     assert.equal(await workstation.lockWorkflowExecution('e', 'worker-2'), false)
     assert.equal(await another().lockWorkflowExecution('e', 'worker-1'), false)
@@ -28,7 +28,7 @@ export function executionLockSuite(backend: Backend): void {
   })
 
   it('nobody releases what another one holds, unless by force', async () => {
-    const { workstation, another } = place()
+    const { workstation, another } = await place()
     const other = another()
     await workstation.lockWorkflowExecution('e', 'worker-1')
     assert.equal(await other.unlockWorkflowExecution('e'), false)
@@ -41,14 +41,14 @@ export function executionLockSuite(backend: Backend): void {
   })
 
   it('a worker that starts anew releases its lock by its id', async () => {
-    const { workstation, another } = place()
+    const { workstation, another } = await place()
     await workstation.lockWorkflowExecution('e', 'worker-1')
     assert.equal(await another().unlockWorkflowExecution('e', 'worker-1'), true)
     assert.equal((await workstation.isWorkflowLocked('e')).locked, false)
   })
 
   it('locks of the original package are respected, named and released', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     await data.command('SET', KEY, 'their-worker', 'EX', 100)
     assert.equal(await workstation.lockWorkflowExecution('e', 'worker-1'), false)
     assert.deepEqual(await workstation.isWorkflowLocked('e'), { locked: true, workerId: 'their-worker' })
@@ -65,7 +65,7 @@ export function executionLockSuite(backend: Backend): void {
   })
 
   it('a lock that expired and went to another one is not released', async () => {
-    const { workstation, another, data } = place()
+    const { workstation, another, data } = await place()
     await workstation.lockWorkflowExecution('e', 'worker-1')
     await data.command('DEL', KEY)
     await another().lockWorkflowExecution('e', 'worker-2')
@@ -74,7 +74,7 @@ export function executionLockSuite(backend: Backend): void {
   })
 
   it('a function runs under a lock, which ends with it', async () => {
-    const { workstation, another, data } = place()
+    const { workstation, another, data } = await place()
     const other = another()
     const result = await workstation.executeWithLock('e', 'worker-1', async ({ signal, fence }) => {
       assert.equal(signal.aborted, false)
@@ -104,7 +104,7 @@ export function executionLockSuite(backend: Backend): void {
   })
 
   it('a function that takes longer than the lock keeps it', async () => {
-    const { workstation, another, data } = place()
+    const { workstation, another, data } = await place()
     const finish = deferred()
     const begun = deferred()
     const running = workstation.executeWithLock('e', 'w', () => (begun.resolve(), finish.promise), { ttl: 1 })
@@ -122,7 +122,7 @@ export function executionLockSuite(backend: Backend): void {
   })
 
   it('whoever waits gets the lock when it is free', async () => {
-    const { workstation, another } = place()
+    const { workstation, another } = await place()
     const order: string[] = []
     const finish = deferred()
     const begun = deferred()
@@ -139,7 +139,7 @@ export function executionLockSuite(backend: Backend): void {
   })
 
   it('of a thousand that ask at once, one gets it', async () => {
-    const { workstation, another } = place()
+    const { workstation, another } = await place()
     const all = [workstation, another(), another(), another()]
     const asked = Array.from({ length: 1000 }, (_, index) =>
       all[index % 4]!.lockWorkflowExecution('e', `worker-${index}`),
@@ -148,7 +148,7 @@ export function executionLockSuite(backend: Backend): void {
   })
 
   it('bad arguments reject', async () => {
-    const { workstation } = place()
+    const { workstation } = await place()
     await assert.rejects(workstation.lockWorkflowExecution('', 'w'), ArgumentError)
     await assert.rejects(workstation.lockWorkflowExecution('e', ''), ArgumentError)
     await assert.rejects(workstation.lockWorkflowExecution('e', 'w', { ttl: -1 }), ArgumentError)

@@ -8,7 +8,7 @@ export function redisServiceSuite(backend: Backend): void {
   const place = placesOf(backend)
 
   it('strings', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     const { redisService } = workstation
     assert.equal(await redisService.get('k'), null)
     assert.equal(await redisService.set('k', 'v'), true)
@@ -35,7 +35,7 @@ export function redisServiceSuite(backend: Backend): void {
   })
 
   it('sets keep their time to live, and are gone when they are empty', async () => {
-    const { redisService } = place().workstation
+    const { redisService } = (await place()).workstation
     assert.equal(await redisService.sadd('s', 'a', 'b', 'a'), 2)
     assert.equal(await redisService.sadd('s', 'b', 'c'), 1)
     assert.equal(await redisService.expire('s', 50), true)
@@ -48,7 +48,7 @@ export function redisServiceSuite(backend: Backend): void {
   })
 
   it('hashes', async () => {
-    const { redisService } = place().workstation
+    const { redisService } = (await place()).workstation
     assert.equal(await redisService.hset('h', 'f', ''), 1)
     assert.equal(await redisService.hset('h', 'f', ''), 0)
     assert.equal(await redisService.hget('h', 'f'), '')
@@ -63,7 +63,7 @@ export function redisServiceSuite(backend: Backend): void {
   })
 
   it('a key of another type is an error, not an answer', async () => {
-    const { redisService } = place().workstation
+    const { redisService } = (await place()).workstation
     await redisService.set('k', 'v')
     for (const call of [
       redisService.smembers('k'),
@@ -76,7 +76,7 @@ export function redisServiceSuite(backend: Backend): void {
   })
 
   it('bad arguments reject', async () => {
-    const { redisService } = place().workstation
+    const { redisService } = (await place()).workstation
     await assert.rejects(redisService.get(7 as never), ArgumentError)
     await assert.rejects(redisService.set('k', 7 as never), ArgumentError)
     await assert.rejects(redisService.set('k', 'v', -1), ArgumentError)
@@ -84,7 +84,7 @@ export function redisServiceSuite(backend: Backend): void {
   })
 
   it('after disconnecting, the next call connects anew; after closing, none does', async () => {
-    const { workstation } = place()
+    const { workstation } = await place()
     const { redisService } = workstation
     await redisService.set('k', 'v')
     assert.equal(redisService.isAvailable(), true)
@@ -97,7 +97,7 @@ export function redisServiceSuite(backend: Backend): void {
   })
 
   it('health says what is so', async () => {
-    const { workstation } = place()
+    const { workstation } = await place()
     const health = await workstation.redisHealthCheck()
     assert.deepEqual(
       [health.healthy, health.usingRedis, health.connected, health.status],

@@ -17,7 +17,7 @@ export function sessionSuite(backend: Backend): void {
   const place = placesOf(backend)
 
   it('a session is stored under the documented key, as JSON, for the documented time', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     assert.equal(await workstation.setSession('user123', { token: 'abc', n: [1, {}] }), true)
     assert.equal(await data.get('wks:session:user123'), '{"token":"abc","n":[1,{}]}')
     const left = await data.pttl('wks:session:user123')
@@ -31,7 +31,7 @@ export function sessionSuite(backend: Backend): void {
   })
 
   it('a session that another package wrote is read', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     await data.set('wks:session:u', '{"a":1}')
     assert.deepEqual(await workstation.getSessionEntry('u'), { session: { a: 1 }, version: 1, stale: false })
     assert.equal(await workstation.setSession('u', { a: 2 }, 60, { version: 1 }), true)
@@ -39,7 +39,7 @@ export function sessionSuite(backend: Backend): void {
   })
 
   it('a deleted session is gone', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     await workstation.setSession('u', { a: 1 })
     assert.equal(await workstation.deleteSession('u'), true)
     assert.equal(await workstation.getSession('u'), null)
@@ -50,7 +50,7 @@ export function sessionSuite(backend: Backend): void {
   })
 
   it('touching gives time, and creates nothing', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     assert.equal(await workstation.touchSession('u'), false)
     assert.equal(await data.exists('wks:session:u'), false)
     await workstation.setSession('u', { a: 1 }, 10)
@@ -60,7 +60,7 @@ export function sessionSuite(backend: Backend): void {
   })
 
   it('a slow request cannot undo a logout', async () => {
-    const { workstation, another } = place()
+    const { workstation, another } = await place()
     const other = another()
     await workstation.setSession('u', { n: 1 })
     const { version } = (await workstation.getSessionEntry('u'))!
@@ -79,7 +79,7 @@ export function sessionSuite(backend: Backend): void {
   })
 
   it('50,000 races of a logout with a late write resurrect nothing', async () => {
-    const { workstation, another } = place()
+    const { workstation, another } = await place()
     const other = another()
     const races = 50_000
     const atOnce = 500
@@ -102,7 +102,7 @@ export function sessionSuite(backend: Backend): void {
   })
 
   it('a session that is no object of JSON is an error that names its key', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     for (const text of ['{', '7', 'null']) {
       // oxlint-disable-next-line no-await-in-loop -- one after the other
       await data.set('wks:session:u', text)
@@ -115,7 +115,7 @@ export function sessionSuite(backend: Backend): void {
   })
 
   it('bad arguments reject', async () => {
-    const { workstation } = place()
+    const { workstation } = await place()
     const bad = ['', 'a\nb', 'x'.repeat(513), undefined, 7] as string[]
     for (const id of bad) {
       // oxlint-disable-next-line no-await-in-loop -- one after the other
@@ -134,7 +134,7 @@ export function sessionSuite(backend: Backend): void {
 
   it('encrypted sessions are readable with the ring alone, also after the keys rotated', async () => {
     const [old, young] = [randomBytes(32), randomBytes(32)]
-    const { workstation, another, data } = place({
+    const { workstation, another, data } = await place({
       sessions: { encryption: { keys: { old }, current: 'old' } },
     })
     await data.set('wks:session:plain', '{"plain":true}')

@@ -16,7 +16,7 @@ export function trackingSuite(backend: Backend): void {
   const place = placesOf(backend)
 
   it('an execution is stored as documented, from start to end', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     const before = Date.now()
     assert.equal(await workstation.startWorkflowTracking('e', 'wf', 5, { userId: 'u' }), true)
     const started = JSON.parse((await data.get('wks:workflow:e'))!) as WorkflowState
@@ -53,7 +53,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('a failed execution keeps its progress and says why', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     await workstation.startWorkflowTracking('e', 'wf', 4)
     await workstation.updateWorkflowProgress('e', 1, 'one')
     await workstation.completeWorkflowTracking('e', 'failed', 'no more disk')
@@ -63,7 +63,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('progress stays between 0 and 100, and the estimate is absent rather than no number', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     await workstation.startWorkflowTracking('none', 'wf', 0)
     await workstation.updateWorkflowProgress('none', 3, 'x')
     const none = (await workstation.fetchWorkflowState('none'))!
@@ -78,7 +78,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('progress does not go back, and what a late update brings is kept', async () => {
-    const { workstation } = place()
+    const { workstation } = await place()
     await workstation.startWorkflowTracking('e', 'wf', 10)
     await workstation.updateWorkflowProgress('e', 6, 'six', { a: 6, b: 6 })
     assert.equal(await workstation.updateWorkflowProgress('e', 4, 'four', { b: 4, c: 4 }), true)
@@ -89,7 +89,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('a late update reopens nothing', async () => {
-    const { workstation, another, data } = place()
+    const { workstation, another, data } = await place()
     const other = another()
     await workstation.startWorkflowTracking('e', 'wf', 2)
     await workstation.updateWorkflowProgress('e', 1, 'one')
@@ -106,7 +106,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('an unknown execution is nobody’s', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     assert.equal(await workstation.updateWorkflowProgress('e', 1, 'x'), false)
     assert.equal(await workstation.completeWorkflowTracking('e', 'completed'), false)
     assert.equal(await workstation.fetchWorkflowState('e'), null)
@@ -114,7 +114,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('concurrent updates of several processes all keep their data', async () => {
-    const { workstation, another } = place()
+    const { workstation, another } = await place()
     const processes = [workstation, another(), another(), another()]
     await workstation.startWorkflowTracking('e', 'wf', 400)
     const updates = Array.from({ length: 400 }, (_, index) =>
@@ -129,7 +129,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('what is stored is what V8 makes, whatever is in it', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     const odd = { empty: [], none: {}, big: 2 ** 70, lone: '\ud800', deep: { '1': [[]] } }
     await workstation.startWorkflowTracking('e', 'wf', 2, odd)
     await workstation.updateWorkflowProgress('e', 1, 'x', JSON.parse('{"__proto__":{"polluted":1}}'))
@@ -140,7 +140,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('ghosts are dropped on sight, and corrupt entries break no list', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     await workstation.startWorkflowTracking('a', 'wf', 2)
     await data.command('SADD', ACTIVE, 'ghost', 'corrupt', 'odd')
     await data.set('wks:workflow:corrupt', '{"status":')
@@ -173,7 +173,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('stuck executions are found and ended, others are not', async () => {
-    const { workstation, another, data } = place({ tracking: { staleMs: 60_000 } })
+    const { workstation, another, data } = await place({ tracking: { staleMs: 60_000 } })
     const now = Date.now()
     for (const [id, updatedAt, status] of [
       ['stuck', now - 61_000],
@@ -193,13 +193,13 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('a running execution lives longer than it takes to find out that it is stuck', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     await workstation.startWorkflowTracking('e', 'wf', 2)
     assert.ok((await data.pttl('wks:workflow:e')) > 1.5 * HOUR)
   })
 
   it('pages follow one another to the end', async () => {
-    const { workstation } = place()
+    const { workstation } = await place()
     const ids = Array.from({ length: 25 }, (_, index) => `e${String(index).padStart(2, '0')}`)
     await Promise.all(ids.map((id) => workstation.startWorkflowTracking(id, 'wf', 4)))
     await workstation.updateWorkflowProgress('e00', 2, 'half')
@@ -221,7 +221,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('a whole state is stored, but not over the end of an execution', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     const state = {
       executionId: 'e',
       workflowId: 'wf',
@@ -252,7 +252,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('watchers hear every change of any process, and nothing after they stopped', async () => {
-    const { workstation, another } = place()
+    const { workstation, another } = await place()
     const heard: ProgressEvent[] = []
     const stop = await workstation.watchProgress({ progress: (event) => heard.push(event) })
     const stopOther = await workstation.watchProgress({ progress: () => {} })
@@ -278,7 +278,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('bad arguments reject and store nothing', async () => {
-    const { workstation, data } = place()
+    const { workstation, data } = await place()
     await assert.rejects(workstation.startWorkflowTracking('a\nb', 'wf', 1), ArgumentError)
     await assert.rejects(workstation.startWorkflowTracking('e', 'wf', Number.NaN), ArgumentError)
     await assert.rejects(workstation.startWorkflowTracking('e', 'wf', -1), ArgumentError)

@@ -41,7 +41,7 @@ onEveryBackend('the router on a workstation', (backend) => {
   let here: Served
   let elsewhere: Workstation
   before(async () => {
-    const target = backend.freshTarget()
+    const target = await backend.freshTarget()
     here = await serve(createWorkstation({ redis: target, log: false }))
     elsewhere = createWorkstation({ redis: target, log: false })
   })

@@ -1,10 +1,10 @@
 /** Workstations for a suite: each in a place of its own, with a look at what it stores. */
 import { after } from 'node:test'
-import { type Workstation, type WorkstationOptions, createWorkstation } from '../../index.js'
+import { type Target, type Workstation, type WorkstationOptions, createWorkstation } from '../../index.js'
 import { type Backend, Data } from './backends'
 
 export interface Place {
-  target: string
+  target: Target
   workstation: Workstation
   data: Data
   /** Another one on the same data, as another process would have it. */
@@ -12,13 +12,13 @@ export interface Place {
 }
 
 /** Places that are closed after the suite. */
-export function placesOf(backend: Backend): (options?: WorkstationOptions) => Place {
+export function placesOf(backend: Backend): (options?: WorkstationOptions) => Promise<Place> {
   const closing: (() => Promise<void>)[] = []
   after(async () => {
     await Promise.all(closing.map((close) => close()))
   })
-  return (options) => {
-    const target = backend.freshTarget()
+  return async (options) => {
+    const target = await backend.freshTarget()
     const another = (others: WorkstationOptions = {}): Workstation => {
       const workstation = createWorkstation({ redis: target, log: false, ...others })
       closing.push(() => workstation.close())

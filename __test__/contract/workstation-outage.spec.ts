@@ -151,9 +151,9 @@ describe('A workstation whose server goes away', () => {
     await workstation.getSession('u')
     await goDown(workstation)
     assert.equal(await workstation.deleteSession('u'), false)
-    const [later, before] = [Date.now() * 1000 + 60_000_000, Date.now() * 1000 - 60_000_000]
+    const [later, earlier] = [Date.now() * 1000 + 60_000_000, Date.now() * 1000 - 60_000_000]
     // Written after the logout was asked for, going on with what was logged in before it.
-    await comeBack({ 'wks:session:u': '{"slow":true}', [record('u')]: `${later} ${before}` })
+    await comeBack({ 'wks:session:u': '{"slow":true}', [record('u')]: `${later} ${earlier}` })
     await recovered(workstation)
     assert.equal(await other.command('EXISTS', 'wks:session:u'), 0)
   })

@@ -86,6 +86,8 @@ describe('the default workstation', () => {
       const workstation = ferroflow.defaultWorkstation()
       await ferroflow.isWorkflowLocked('e')
       await ferroflow.redisService.incr('ready')
+      // An idle workstation keeps no program alive.
+      setInterval(() => {}, 1000)
       await new Promise((resolve) => workstation.once('transition', resolve))
       const counts = { granted: 0, refused: 0 }
       await Promise.all(Array.from({ length: 5000 }, (_, index) =>

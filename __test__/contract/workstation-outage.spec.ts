@@ -146,6 +146,18 @@ describe('A workstation whose server goes away', () => {
     assert.equal(await workstation.getSession('u'), null)
   })
 
+  it('a slow request elsewhere does not save a session from a logout that waits', async () => {
+    const workstation = start()
+    await workstation.getSession('u')
+    await goDown(workstation)
+    assert.equal(await workstation.deleteSession('u'), false)
+    const [later, earlier] = [Date.now() * 1000 + 60_000_000, Date.now() * 1000 - 60_000_000]
+    // Written after the logout was asked for, going on with what was logged in before it.
+    await comeBack({ 'wks:session:u': '{"slow":true}', [record('u')]: `${later} ${earlier}` })
+    await recovered(workstation)
+    assert.equal(await other.command('EXISTS', 'wks:session:u'), 0)
+  })
+
   it('what others wrote later is not overwritten', async () => {
     const workstation = start()
     const rejected: string[] = []
@@ -197,6 +209,31 @@ describe('A workstation whose server goes away', () => {
     assert.equal(await other.command('GET', 'wks:workflow:ended'), ended)
     assert.equal((await workstation.fetchWorkflowState('new'))!.status, 'running')
     assert.deepEqual(await workstation.listActiveWorkflows(), ['e', 'new'])
+  })
+
+  it('what others started or stored later is not replaced', async () => {
+    const workstation = start()
+    await workstation.fetchWorkflowState('e')
+    await goDown(workstation)
+    const asked = ['started', 'updated', 'cleared']
+    await workstation.startWorkflowTracking('started', 'wf', 4)
+    const mine = { ...(await workstation.fetchWorkflowState('started'))!, executionId: 'updated' }
+    await workstation.updateWorkflowState(mine)
+    assert.equal(await workstation.clearWorkflowState('cleared'), false)
+    const later = Date.now() + 60_000
+    const theirs = JSON.stringify({
+      status: 'running',
+      progress: 50,
+      data: {},
+      startedAt: later,
+      updatedAt: later,
+    })
+    await comeBack(Object.fromEntries(asked.map((id) => [`wks:workflow:${id}`, theirs])))
+    await recovered(workstation)
+    for (const id of asked) {
+      // oxlint-disable-next-line no-await-in-loop -- one after the other
+      assert.equal(await other.command('GET', `wks:workflow:${id}`), theirs, id)
+    }
   })
 
   it('two processes get no lock in 10,000 attempts', async () => {

@@ -245,6 +245,12 @@ export function trackingSuite(backend: Backend): void {
     assert.equal(await workstation.setWorkflowState('any', { status: 'running', x: 1 }, 60), true)
     assert.equal(await data.get('wks:workflow:any'), '{"status":"running","x":1}')
     assert.deepEqual(await workstation.getWorkflowState('any'), { status: 'running', x: 1 })
+    await workstation.setWorkflowState('odd', { anything: 1 })
+    assert.deepEqual(await workstation.getWorkflowState('odd'), { anything: 1 })
+    await assert.rejects(workstation.fetchWorkflowState('odd'), CorruptEntryError)
+    assert.equal(await workstation.updateWorkflowState({ ...state, executionId: 'odd' }), true)
+    assert.equal((await workstation.fetchWorkflowState('odd'))!.progress, 5)
+    await workstation.clearWorkflowState('odd')
     await workstation.addActiveExecution('any')
     assert.deepEqual(await workstation.getActiveExecutions(), ['any'])
     await workstation.removeActiveExecution('any')
@@ -275,6 +281,27 @@ export function trackingSuite(backend: Backend): void {
     await other.startWorkflowTracking('e', 'wf', 2)
     stopOther()
     assert.equal(heard.length, 4)
+  })
+
+  it('a flood of updates becomes few writes, of which the last is the last', async () => {
+    const { workstation, another } = place({ tracking: { coalesceMs: 100 } })
+    const heard: ProgressEvent[] = []
+    const stop = await another().watchProgress({ progress: (event) => heard.push(event) })
+    await workstation.startWorkflowTracking('e', 'wf', 1000)
+    const begin = performance.now()
+    const updates: Promise<boolean>[] = []
+    for (let step = 1; step <= 1000; step += 1) {
+      updates.push(workstation.updateWorkflowProgress('e', step, `step ${step}`, { [`k${step % 10}`]: step }))
+      // oxlint-disable-next-line no-await-in-loop -- over some turns
+      if (step % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    assert.ok((await Promise.all(updates)).every(Boolean))
+    const seconds = (performance.now() - begin) / 1000
+    await until('the last is heard', () => heard.at(-1)?.state?.completedSteps === 1000)
+    stop()
+    assert.ok(heard.length <= 10 * seconds + 3, `${heard.length} writes in ${seconds} s`)
+    const { currentStep, data } = (await workstation.fetchWorkflowState('e'))!
+    assert.deepEqual([currentStep, Object.keys(data).length], ['step 1000', 10])
   })
 
   it('bad arguments reject and store nothing', async () => {

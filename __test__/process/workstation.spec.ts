@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { Child, type Ended } from '../helpers/child'
 import { RedisServer } from '../helpers/redis-server'
+import { until } from '../helpers/wait'
 
 const HEALTH = `
   await ferroflow.setSession('u', { n: 1 })
@@ -76,6 +77,37 @@ describe('the default workstation', () => {
     assert.equal(stdout, 'true false\n{"n":1}\nREDIS_UNAVAILABLE\ndown Redis does not answer\n')
     assert.equal(stderr.match(/FERROFLOW_WORKSTATION/g)?.length, 1, stderr)
     assert.ok(!stderr.includes('hunter2'))
+  })
+
+  it('two programs whose server is killed get no lock in 10,000 attempts', async () => {
+    const brief = await RedisServer.start()
+    const env = { REDIS_ENABLED: 'true', REDIS_HOST: brief.host, REDIS_PORT: String(brief.port) }
+    const script = `
+      const workstation = ferroflow.defaultWorkstation()
+      await ferroflow.isWorkflowLocked('e')
+      await ferroflow.redisService.incr('ready')
+      // An idle workstation keeps no program alive.
+      setInterval(() => {}, 1000)
+      await new Promise((resolve) => workstation.once('transition', resolve))
+      const counts = { granted: 0, refused: 0 }
+      await Promise.all(Array.from({ length: 5000 }, (_, index) =>
+        ferroflow.lockWorkflowExecution('e' + index % 3, 'w' + process.pid).then(
+          (granted) => (counts.granted += granted),
+          (error) => (counts.refused += error.code === 'REDIS_UNAVAILABLE'))))
+      console.log(JSON.stringify(counts))
+      process.exit(0)`
+    try {
+      const programs = [run(env, script), run(env, script)]
+      const client = await brief.client()
+      await until('both are ready', async () => (await client.command('GET', 'ready')) === '2', 10_000)
+      client.close()
+      await brief.kill()
+      for (const { stdout } of await Promise.all(programs)) {
+        assert.equal(stdout, '{"granted":0,"refused":5000}\n')
+      }
+    } finally {
+      await brief.stop()
+    }
   })
 
   it('closing gives what is journaled a last chance', async () => {

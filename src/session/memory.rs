@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Condition, SessionStore, Stored, Write, read_record, record_ttl, version_of};
+use super::{Condition, Record, SessionStore, Stored, Write, record_ttl, version_of};
 use crate::error::Result;
 use crate::key::SessionKeys;
 use crate::memory::Engine;
@@ -30,7 +30,7 @@ impl SessionStore for MemorySessions {
         let record = self.keys.record(&session);
         self.engine.atomically(|db| {
             let Some(json) = db.get(&session)?.map(<[u8]>::to_vec) else { return Ok(None) };
-            Ok(Some(Stored { json, version: version_of(db.get(&record)?) }))
+            Ok(Some(Stored { json, version: version_of(db.get(&record)?.and_then(Record::read)) }))
         })
     }
 
@@ -39,17 +39,25 @@ impl SessionStore for MemorySessions {
         let record = self.keys.record(&session);
         self.engine.atomically(|db| {
             let exists = db.exists(&session);
-            let known = db.get(&record)?.map(<[u8]>::to_vec);
-            let (last, _) = known.as_deref().and_then(read_record).unwrap_or_default();
+            let known = db.get(&record)?.and_then(Record::read);
+            let Record { last, born, dead } = known.unwrap_or_default();
             match (write.condition, write.moment) {
                 (Condition::Version(expected), _) => {
-                    let version = if exists { version_of(known.as_deref()) } else { 0 };
+                    let version = if exists { version_of(known) } else { 0 };
                     if version != expected {
                         return Ok(None);
                     }
                 }
-                (Condition::Until, Some(moment)) if last > moment && (exists || write.json.is_some()) => {
-                    return Ok(None);
+                (Condition::Until, Some(moment)) => {
+                    // A later write that goes back to a login before the logout does not save the session.
+                    let later = match write.json {
+                        Some(_) => last,
+                        None if exists && !dead => born,
+                        None => 0,
+                    };
+                    if later > moment {
+                        return Ok(None);
+                    }
                 }
                 _ => {}
             }
@@ -57,16 +65,22 @@ impl SessionStore for MemorySessions {
                 Some(moment) => moment.max(last),
                 None => db.unix_micros().max(last + 1),
             };
-            let kept = Some(record_ttl(write.ttl));
+            // Who names the version of a session goes on with it; everybody else begins a new one.
+            let since = match write.condition {
+                Condition::Version(expected) if expected > 0 => {
+                    if dead {
+                        0
+                    } else {
+                        born
+                    }
+                }
+                _ => version,
+            };
+            let entry = Record { last: version, born: since, dead: write.json.is_none() };
+            db.set(&record, entry.text(), Some(record_ttl(write.ttl)));
             match write.json {
-                Some(json) => {
-                    db.set(&session, json, Some(write.ttl));
-                    db.set(&record, version.to_string().into_bytes(), kept);
-                }
-                None => {
-                    db.delete(&session);
-                    db.set(&record, format!("-{version}").into_bytes(), kept);
-                }
+                Some(json) => db.set(&session, json, Some(write.ttl)),
+                None => drop(db.delete(&session)),
             }
             Ok(Some(version))
         })

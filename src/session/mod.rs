@@ -31,7 +31,8 @@ pub enum Condition {
     Any,
     /// The session has this version; 0: there is none.
     Version(u64),
-    /// Nobody wrote or deleted it later than the moment at which the write was asked for.
+    /// Nobody wrote or deleted it later than the moment at which the write was asked for. For a deletion: nobody logged
+    /// in later, as a write that goes on with the session does not save it from its logout.
     Until,
 }
 
@@ -57,21 +58,37 @@ fn record_ttl(ttl: Millis) -> Millis {
     ttl.max(RECORD_TTL)
 }
 
-/// What a record says: when, and whether that was a deletion.
-fn read_record(record: &[u8]) -> Option<(u64, bool)> {
-    let text = std::str::from_utf8(record).ok()?;
-    match text.strip_prefix('-') {
-        Some(digits) => Some((digits.parse().ok()?, true)),
-        None => Some((text.parse().ok()?, false)),
+/// What a record says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Record {
+    /// When the session was written or deleted last.
+    last: u64,
+    /// The login that it goes back to.
+    born: u64,
+    /// Whether the last write was a deletion.
+    dead: bool,
+}
+
+impl Record {
+    fn read(record: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(record).ok()?;
+        if let Some(digits) = text.strip_prefix('-') {
+            let last = digits.parse().ok()?;
+            return Some(Self { last, born: last, dead: true });
+        }
+        let (last, born) = text.split_once(' ').unwrap_or((text, text));
+        Some(Self { last: last.parse().ok()?, born: born.parse().ok()?, dead: false })
+    }
+
+    fn text(self) -> Vec<u8> {
+        let Self { last, born, dead } = self;
+        if dead { format!("-{last}") } else { format!("{last} {born}") }.into_bytes()
     }
 }
 
 /// The version of a session that exists, by its record.
-fn version_of(record: Option<&[u8]>) -> u64 {
-    match record.and_then(read_record) {
-        Some((version, false)) => version,
-        _ => 1,
-    }
+fn version_of(record: Option<Record>) -> u64 {
+    record.filter(|record| !record.dead).map_or(1, |record| record.last)
 }
 
 /// Sessions in one backend.
@@ -104,11 +121,16 @@ mod tests {
 
     #[test]
     fn a_record_says_when_and_whether_it_was_a_deletion() {
-        assert_eq!(read_record(b"17"), Some((17, false)));
-        assert_eq!(read_record(b"-17"), Some((17, true)));
-        for nonsense in [&b""[..], b"-", b"x", b"\xff", b"1.5"] {
-            assert_eq!(read_record(nonsense), None);
+        let read = |text: &str| Record::read(text.as_bytes());
+        assert_eq!(read("17 5"), Some(Record { last: 17, born: 5, dead: false }));
+        assert_eq!(read("17"), Some(Record { last: 17, born: 17, dead: false }));
+        assert_eq!(read("-17"), Some(Record { last: 17, born: 17, dead: true }));
+        for nonsense in ["", "-", "x", "1.5", "1 x"] {
+            assert_eq!(read(nonsense), None);
         }
-        assert_eq!((version_of(None), version_of(Some(b"-5")), version_of(Some(b"5"))), (1, 1, 5));
+        for text in ["17 5", "-17"] {
+            assert_eq!(read(text).unwrap().text(), text.as_bytes());
+        }
+        assert_eq!((version_of(None), version_of(read("-5")), version_of(read("5 2"))), (1, 1, 5));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Condition, SessionStore, Stored, Write, record_ttl, version_of};
+use super::{Condition, Record, SessionStore, Stored, Write, record_ttl, version_of};
 use crate::connection::client::Client;
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
@@ -48,7 +48,7 @@ impl SessionStore for RedisSessions {
         let mut parts = parts.into_iter().map(Reply::into_bytes);
         let mut next = || parts.next().unwrap_or(Ok(None));
         let (json, record) = (next()?, next()?);
-        Ok(json.map(|json| Stored { json, version: version_of(record.as_deref()) }))
+        Ok(json.map(|json| Stored { json, version: version_of(record.as_deref().and_then(Record::read)) }))
     }
 
     async fn write(&self, write: Write) -> Result<Option<u64>> {

@@ -44,6 +44,7 @@ export class Core {
   readonly disabled: boolean
   readonly #store: StoreConnection
   readonly #budget: JournalBudget
+  readonly #forget: () => void
 
   constructor(target: Target | false, settings: Settings, listeners: Listeners) {
     this.disabled = target === false
@@ -77,7 +78,7 @@ export class Core {
       () => this.degradation,
     )
     // Of a connection that somebody else closes, nothing can be expected any more.
-    beforeClose(this.connection, async () => this.gate.close())
+    this.#forget = beforeClose(this.connection, async () => this.gate.close())
   }
 
   get degradation(): Degradation {
@@ -107,6 +108,7 @@ export class Core {
 
   async close(): Promise<void> {
     if (this.#budget.entries > 0) await this.gate.settled(LAST_CHANCE)
+    this.#forget()
     this.gate.close()
     this.tracking.close()
     await Promise.allSettled([this.locks.close(), this.cache.close()])

@@ -21,6 +21,7 @@ export function targetOfEnvironment(env: NodeJS.ProcessEnv): Target | false {
     ...(password !== undefined && password !== '' && { password }),
     // A request must not wait for longer until it is known that Redis is away.
     commandTimeout: 1000,
+    connectTimeout: 2000,
   }
 }
 

@@ -21,8 +21,13 @@ const RETRY_DELAY = 100
 /** Of a state whose execution works without a word, in milliseconds. */
 const REFRESH_INTERVAL = 20 * 60 * 1000
 
+/** So many are remembered before those are looked for that expired. */
+const REMEMBERED = 1000
+
 interface Held {
   token: string
+  /** When it expires at the latest, by `performance.now()`. */
+  until: number
   workerId: string
   locks: Locks
 }
@@ -69,8 +74,16 @@ export class ExecutionLocks {
       locks === this.#locks
         ? await this.#gate().run(() => locks.acquire(id, terms))
         : await locks.acquire(id, terms)
-    if (token !== null) this.#held.set(id, { token, workerId, locks })
-    return token !== null
+    if (token === null) return false
+    this.#remember(id, { token, workerId, locks, until: performance.now() + terms.ttl })
+    return true
+  }
+
+  #remember(id: string, held: Held): void {
+    this.#held.set(id, held)
+    if (this.#held.size % REMEMBERED !== 0) return
+    const now = performance.now()
+    for (const [other, { until }] of this.#held) if (until < now) this.#held.delete(other)
   }
 
   /** Fails closed, unless it was asked not to. */

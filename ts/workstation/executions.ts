@@ -7,7 +7,17 @@ import type { FetchedWorkflowState, RejectedWrite, Replay, WorkflowState } from 
 import { BoundedMap } from './bounded-map.js'
 import { DEFAULT_TTL } from './constants.js'
 import { type Gate, isUnreachable } from './gate.js'
-import { type Change, fold, hasEnded, merge, parseState, replaces, stateToJson } from './progress.js'
+import {
+  type Change,
+  fold,
+  hasEnded,
+  isOutdated,
+  merge,
+  parseAnyState,
+  parseState,
+  replaces,
+  stateToJson,
+} from './progress.js'
 import { type JournalBudget, type Waiting, WriteJournal } from './write-journal.js'
 
 const KNOWN = { entries: 10_000, bytes: 32 * 1024 * 1024 }
@@ -166,7 +176,10 @@ export class Executions {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
       // oxlint-disable-next-line no-await-in-loop -- the next attempt depends on this one
       if (seen === undefined && !anew) [seen] = await settled(this.#native.load([executionId]))
-      let state = seen === undefined || seen === null ? null : readable(seen, key, anew)
+      let state =
+        seen === undefined || seen === null
+          ? null
+          : readable(seen, key, anew || changes[0]!.kind === 'update')
       let changed = false
       const answers = changes.map((change) => {
         const { next, answer } = fold(executionId, state, change)
@@ -207,18 +220,23 @@ export class Executions {
     if (!this.#queues.has(executionId)) this.#remember(executionId, json ?? undefined)
   }
 
-  async fetch(executionId: string): Promise<FetchedWorkflowState | null> {
+  async fetch(executionId: string, parse = parseState): Promise<FetchedWorkflowState | null> {
     if (this.#gate().up) {
       try {
         const [json] = await this.#gate().run(() => settled(this.#native.load([executionId])))
         this.learn(executionId, json ?? null)
-        return json === null || json === undefined ? null : parseState(json, this.#keyOf(executionId))
+        return json === null || json === undefined ? null : parse(json, this.#keyOf(executionId))
       } catch (error) {
         if (!isUnreachable(error)) throw error
       }
     }
     this.#gate().fallback('progress')
     return this.lastKnown(executionId)
+  }
+
+  /** The same for whatever object somebody stored. */
+  async fetchAny(executionId: string): Promise<FetchedWorkflowState | null> {
+    return this.fetch(executionId, parseAnyState)
   }
 
   /** The last known state with what waits to be written. */
@@ -253,7 +271,9 @@ export class Executions {
 
   async #replay(id: string, changes: readonly Change[]): Promise<boolean> {
     try {
-      const answers = await this.#commit(id, changes)
+      const current = await this.#withoutOutdated(id, changes)
+      if (current.length === 0) return true
+      const answers = await this.#commit(id, current)
       if (answers.at(-1) === true) return true
       this.#rejected({
         kind: 'progress',
@@ -265,6 +285,15 @@ export class Executions {
       this.#rejected({ kind: 'progress', id, reason: 'error', error })
     }
     return false
+  }
+
+  /** A replacement may have happened before its answer was lost, or others may have started anew since. */
+  async #withoutOutdated(id: string, changes: readonly Change[]): Promise<readonly Change[]> {
+    const first = changes[0]!
+    if (!replaces(first) && first.kind !== 'update') return changes
+    const [json] = await settled(this.#native.load([id]))
+    const stored = json === null || json === undefined ? null : readable(json, this.#keyOf(id), true)
+    return stored !== null && isOutdated(first, stored) ? changes.slice(1) : changes
   }
 }
 
@@ -293,11 +322,11 @@ function ttlOf(state: WorkflowState, runningTtl: number): number {
 }
 
 /** What is replaced anyhow may be anything. */
-function readable(json: string, key: string, anew: boolean): WorkflowState | null {
+function readable(json: string, key: string, replaced: boolean): WorkflowState | null {
   try {
     return parseState(json, key)
   } catch (error) {
-    if (anew) return null
+    if (replaced) return null
     throw error
   }
 }

@@ -48,12 +48,22 @@ export function replaces(change: Change): boolean {
 
 /** A state as it is stored. */
 export function parseState(json: string, key: string): WorkflowState {
-  const state = fromJson('the state', json, key) as WorkflowState | null
-  if (typeof state !== 'object' || state === null || Array.isArray(state)) {
-    throw corrupt('the state is not an object', key)
-  }
+  const state = parseAnyState(json, key)
   if (!isStatus(state.status)) throw corrupt('the state has no status', key)
   return state
+}
+
+/** Whatever object somebody stored for a state. */
+export function parseAnyState(json: string, key: string): WorkflowState {
+  const state = fromJson('the state', json, key) as WorkflowState | null
+  if (typeof state === 'object' && state !== null && !Array.isArray(state)) return state
+  throw corrupt('the state is not an object', key)
+}
+
+/** Whether a change that replaces what is stored was asked for before that was. */
+export function isOutdated(change: Change, stored: WorkflowState): boolean {
+  if (change.kind === 'update') return numberOr(stored.updatedAt, 0) > change.at
+  return replaces(change) && numberOr(stored.startedAt, 0) >= change.at
 }
 
 export function stateToJson(state: object): string {

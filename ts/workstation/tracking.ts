@@ -122,6 +122,10 @@ export class Tracking {
     return this.executions.fetch(checkId(id))
   }
 
+  async fetchAny(id: string): Promise<FetchedWorkflowState | null> {
+    return this.executions.fetchAny(checkId(id))
+  }
+
   /** Any object, without a look at what is there. */
   async set(id: string, state: object, ttl?: number): Promise<boolean> {
     checkId(id)

@@ -104,7 +104,7 @@ class NativeWorkstation extends EventEmitter<api.WorkstationEvents> implements a
   }
 
   async getWorkflowState(executionId: string) {
-    return this.#open().tracking.fetch(executionId)
+    return this.#open().tracking.fetchAny(executionId)
   }
 
   async deleteWorkflowState(executionId: string) {

@@ -107,9 +107,10 @@ impl TrackingStore for RedisTracking {
         let call = self.client.call();
         let together = !self.client.is_cluster() || same_slot([state.as_str(), &self.active]);
         let keys: &[&str] = if together { &[&state, &self.active] } else { &[&state] };
+        let mut added = false;
         if !together && replacement.membership == Membership::Add {
             // First: an execution without a state is dropped on sight, a state that nobody finds is not.
-            call.command(self.membership(id, true)).await?;
+            added = call.command(self.membership(id, true)).await?.into_int()? == 1;
         }
         let reply = match self.attempt(call, &replacement, keys, false).await {
             // Told that it may have happened already, the script knows its own bytes.
@@ -125,7 +126,10 @@ impl TrackingStore for RedisTracking {
             Reply::Int(_) => Replaced::Stored,
             other => Replaced::Differs(other.into_bytes()?),
         };
-        if !together && replaced == Replaced::Stored && replacement.membership == Membership::Remove {
+        // An execution that ended meanwhile must not be active again. One that began anew is, with its next change.
+        let undone = added && replaced != Replaced::Stored;
+        let removed = replaced == Replaced::Stored && replacement.membership == Membership::Remove;
+        if !together && (undone || removed) {
             call.command(self.membership(id, false)).await?;
         }
         Ok(replaced)

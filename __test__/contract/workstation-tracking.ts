@@ -284,7 +284,7 @@ export function trackingSuite(backend: Backend): void {
   })
 
   it('a flood of updates becomes few writes, of which the last is the last', async () => {
-    const { workstation, another } = place({ tracking: { coalesceMs: 100 } })
+    const { workstation, another } = await place({ tracking: { coalesceMs: 100 } })
     const heard: ProgressEvent[] = []
     const stop = await another().watchProgress({ progress: (event) => heard.push(event) })
     await workstation.startWorkflowTracking('e', 'wf', 1000)

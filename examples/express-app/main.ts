@@ -13,6 +13,8 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { hostname } from 'node:os'
 import { createWorkstation } from 'ferroflow'
+import { metricsText } from 'ferroflow/metrics'
+import type { RequestHandler } from 'express'
 import { createApp } from './app'
 import { demoToken } from './token'
 
@@ -36,7 +38,10 @@ async function main(): Promise<void> {
     atWork.add(settled)
   }
   const worker = { workerId: `${hostname()}:${process.pid}`, stepMs: STEP_MS, signal: stopping.signal }
-  const { app, router } = createApp({ workstation, secret, worker, inBackground, log })
+  const metrics: RequestHandler = (_request, response, next) => {
+    metricsText().then((text) => response.type('text/plain; version=0.0.4').send(text), next)
+  }
+  const { app, router } = createApp({ workstation, secret, worker, inBackground, log, metrics })
 
   const server = createServer(app)
   server.listen(PORT, HOST)

@@ -26,6 +26,10 @@ const SHUTDOWN_MS = 2000
 
 const log = console.log
 
+const metrics: RequestHandler = (_request, response, next) => {
+  metricsText().then((text) => response.type('text/plain; version=0.0.4').send(text), next)
+}
+
 async function main(): Promise<void> {
   const workstation = createWorkstation({ log })
   const secret = process.env['JWT_SECRET'] || randomBytes(32).toString('base64url')
@@ -38,9 +42,6 @@ async function main(): Promise<void> {
     atWork.add(settled)
   }
   const worker = { workerId: `${hostname()}:${process.pid}`, stepMs: STEP_MS, signal: stopping.signal }
-  const metrics: RequestHandler = (_request, response, next) => {
-    metricsText().then((text) => response.type('text/plain; version=0.0.4').send(text), next)
-  }
   const { app, router } = createApp({ workstation, secret, worker, inBackground, log, metrics })
 
   const server = createServer(app)

@@ -37,7 +37,7 @@ describe('a fence between client and server', () => {
 
   async function open(): Promise<void> {
     proxy = await CountingProxy.start(server)
-    connection = connect(proxy.url, { connectionName: randomUUID() })
+    connection = connect(proxy.url, { connectionName: randomUUID(), redialDelay: 50 })
     await connection.command('PING')
     stores = await openStores(connection)
   }
@@ -76,7 +76,7 @@ describe('a fence between client and server', () => {
     })
 
     it('and sends the source once', async () => {
-      const fresh = connect(proxy.url, { connectionName: randomUUID() })
+      const fresh = connect(proxy.url, { connectionName: randomUUID(), redialDelay: 50 })
       const others = await openStores(fresh)
       await fresh.command('PING')
       for (const command of ['EVAL', 'EVALSHA']) {

@@ -164,6 +164,7 @@ describe('the traced operations', () => {
     })
     assert.deepEqual(untraced.toSorted(), [
       'Connection.close',
+      'Connection.doctor',
       // Called by the core.
       'Connection.onNativeEvent',
       'RedisExecutionCache.close',

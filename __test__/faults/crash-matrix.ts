@@ -139,14 +139,18 @@ class Site {
 
   static async start(args: string[]): Promise<Site> {
     const server = await RedisServer.start({ args })
-    return new Site(server, await CountingProxy.start(server), await openClients(connect(server.url)))
+    return new Site(
+      server,
+      await CountingProxy.start(server),
+      await openClients(connect(server.url, { redialDelay: 50 })),
+    )
   }
 
   /** After a crash: nobody waits for a redial that was planned before. */
   async revive(): Promise<void> {
     await this.sound.connection.close()
     await this.server.restart()
-    this.sound = await openClients(connect(this.server.url))
+    this.sound = await openClients(connect(this.server.url, { redialDelay: 50 }))
   }
 
   async dump(): Promise<string> {
@@ -186,7 +190,7 @@ export class Lane {
   async run(each: Case): Promise<void> {
     const site = each.means === 'wipe' ? this.#sites.wiped : this.#sites.kept
     const reference = await this.#reference(each.operation)
-    const connection = connect(site.proxy.url, { commandTimeout: each.deadline })
+    const connection = connect(site.proxy.url, { commandTimeout: each.deadline, redialDelay: 50 })
     try {
       await until('it is connected', () => connection.command('PING').then(Boolean, () => false))
       if (each.scripts !== 'cold') await this.#warm(each.operation, site, await openClients(connection))
@@ -215,7 +219,7 @@ export class Lane {
     const known = this.#references.get(operation.name)
     if (known !== undefined) return known
     const { kept: site } = this.#sites
-    const connection = connect(site.proxy.url)
+    const connection = connect(site.proxy.url, { redialDelay: 50 })
     const clients = await openClients(connection)
     await site.sound.connection.command('FLUSHALL')
     const call = await operation.prepare(site.sound)
@@ -377,7 +381,9 @@ class Trial {
   async #repeat(call: (by: Clients) => Promise<unknown>, done: boolean, told: Outcome): Promise<void> {
     const { reference, site, each } = this
     // A deadline that was made to be missed says nothing about a repetition.
-    const patient = each.prompt ? undefined : connect(site.proxy.url, { commandTimeout: 6000 })
+    const patient = each.prompt
+      ? undefined
+      : connect(site.proxy.url, { commandTimeout: 6000, redialDelay: 50 })
     const { outcome } = await timed(async () => call(patient ? await openClients(patient) : this.clients))
     const again = outcomeOf(outcome)
     const same = reference.before === reference.after
@@ -400,7 +406,7 @@ class Trial {
     await clients.locks.close()
     await site.sound.connection.command('FLUSHALL')
     const call = await each.operation.prepare(site.sound)
-    const patient = connect(site.proxy.url, { commandTimeout: 6000 })
+    const patient = connect(site.proxy.url, { commandTimeout: 6000, redialDelay: 50 })
     const fresh = await openClients(patient)
     const { outcome } = await timed(() => call(fresh))
     assertEqual('the answer after a new start', outcomeOf(outcome).what, reference.first.what)

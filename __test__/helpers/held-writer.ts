@@ -23,6 +23,8 @@ export class HeldWriter {
   hold(ms: number): void {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => this.#release(), ms)
+    // What is still held when a test ends need not be delivered.
+    this.#timer.unref()
   }
 
   /** Forgets what was not written yet. */

@@ -49,7 +49,7 @@ describe('locks in a storm', () => {
 
   it('survive 100 cuts of the connection, each outage below half of the TTL', async (t) => {
     await using proxy = await CountingProxy.start(server)
-    const connection = connect(proxy.url)
+    const connection = connect(proxy.url, { redialDelay: 50 })
     const manager = new RedisLockManager(connection)
     const losses: LockError[] = []
     manager.on('lost', (error) => losses.push(error))
@@ -164,7 +164,7 @@ class Lane {
 
   async run(faults: number): Promise<void> {
     await using proxy = await CountingProxy.start(this.server)
-    const connection = connect(proxy.url, { commandTimeout: 3000, connectTimeout: 500 })
+    const connection = connect(proxy.url, { commandTimeout: 3000, connectTimeout: 500, redialDelay: 50 })
     const manager = new RedisLockManager(connection)
     const callers = Promise.all(Array.from({ length: 40 }, () => this.#call(manager)))
     for (let strike = 0; this.#struck < faults; strike += 1) {

@@ -34,7 +34,12 @@ async function describe(connection: Connection, key: string): Promise<string> {
   const fields =
     type === 'hash'
       ? pairs((await connection.command('HGETALL', key)) as string[])
-      : jsonFields(String(await connection.command('GET', key)))
+      : type === 'zset'
+        ? ((await connection.command('ZRANGE', key, 0, -1)) as string[]).map((member): [string, string] => [
+            '',
+            member,
+          ])
+        : jsonFields(String(await connection.command('GET', key)))
   const life = Number(ttl) < 0 ? 'no TTL' : `TTL ${Math.round(Number(ttl) / 1000)} s`
   const width = Math.max(0, ...fields.map(([name]) => name.length))
   const lines = fields.map(([name, value]) => `      ${name.padEnd(width)}  ${shorten(value)}`)

@@ -139,7 +139,7 @@ impl NativeTracking {
         active: bool,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, operation!("tracking.set_active"), async move {
+        answer(env, operation!("tracking.setActive"), async move {
             store?.set_active(&execution_id, active).await.map(done)
         })
     }
@@ -198,7 +198,7 @@ impl NativeTracking {
         execution_ids: Vec<String>,
     ) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, operation!("tracking.drop_ghosts"), async move {
+        answer(env, operation!("tracking.dropGhosts"), async move {
             Ok(Output::Number(store?.drop_ghosts(&execution_ids).await? as f64))
         })
     }
@@ -207,7 +207,7 @@ impl NativeTracking {
     #[napi(ts_return_type = "Promise<void>")]
     pub fn prove_writable<'env>(&self, env: &'env Env, instance: String) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
-        answer(env, operation!("tracking.prove_writable"), async move {
+        answer(env, operation!("tracking.proveWritable"), async move {
             store?.prove_writable(&instance).await.map(done)
         })
     }

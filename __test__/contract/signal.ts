@@ -160,8 +160,9 @@ export function signal(backend: Backend): void {
         return undefined
       })()
       // Not by the answer to PUBLISH: a node of a cluster counts only its own.
+      const command = ['NUMSUB', channel] as const
       const listeners = async (): Promise<unknown> =>
-        ((await data.connection.command('PUBSUB', 'NUMSUB', channel)) as unknown[])[1]
+        ((await data.connection.command('PUBSUB', ...command)) as unknown[])[1]
       if (backend.isServer) {
         await until('somebody listens', async () => (await listeners()) === 1)
         await data.connection.command('PUBLISH', channel, 'found')

@@ -39,7 +39,7 @@ describe('the demo', () => {
           /worker C was woken/,
           /ferroflow-demo:walk-\w+:workflows:run:[\w-]+ {2}\(hash, no TTL\)\n.*\n.*\n {6}status +completed/,
           /:saga:OrderSaga:\w+ {2}\(string, TTL 86400 s\)/,
-          /The 6 keys of this walk .* are deleted again/,
+          /The 8 keys of this walk .* are deleted again/,
         ])
           assert.ok(
             typeof line === 'string' ? demo.output.includes(line) : line.test(demo.output),
@@ -94,9 +94,9 @@ describe('the demo', () => {
           assert.equal(path, `/orders/${placed.body['id']}`)
 
           const early = await send(url, 'POST', `${path}/cancel`)
-          assert.deepEqual([early.status, early.body['code']], [409, 'LOCK_TIMEOUT'])
+          assert.deepEqual([early.status, early.body['code']], [409, 'LOCK_HELD'])
           const second = await send(url, 'POST', `${path}/run`)
-          assert.deepEqual([second.status, second.body['code']], [409, 'LOCK_TIMEOUT'])
+          assert.deepEqual([second.status, second.body['code']], [409, 'LOCK_HELD'])
 
           const shipped = await until(url, path, 'shipped')
           assert.equal(shipped['run'].status, 'completed')

@@ -299,7 +299,9 @@ export function trackingSuite(backend: Backend): void {
     const seconds = (performance.now() - begin) / 1000
     await until('the last is heard', () => heard.at(-1)?.state?.completedSteps === 1000)
     stop()
-    assert.ok(heard.length <= 10 * seconds + 3, `${heard.length} writes in ${seconds} s`)
+    // A write may be announced twice; each has a time of its own.
+    const writes = new Set(heard.map(({ state }) => state?.updatedAt)).size
+    assert.ok(writes <= 10 * seconds + 3, `${writes} writes in ${seconds} s, heard ${heard.length} times`)
     const { currentStep, data } = (await workstation.fetchWorkflowState('e'))!
     assert.deepEqual([currentStep, Object.keys(data).length], ['step 1000', 10])
   })

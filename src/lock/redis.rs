@@ -150,18 +150,13 @@ fn ttl_left(pttl: i64) -> Option<Millis> {
 impl LockStore for RedisLocks {
     async fn try_acquire(&self, claim: &Claim) -> Result<Attempt> {
         let lock = self.keys.lock(&claim.key)?;
-        let (counter, tombstone) =
-            (self.keys.fence_counter(&claim.key), self.keys.tombstone(&claim.key, &claim.id));
-        let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
-        let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
-        let keys = if claim.fair { &keys[..] } else { &keys[..3] };
         let call = self.client.call();
         let mut claim = claim.clone();
         if !claim.fair && claim.replicas.is_none() && !self.client.is_cluster() {
             let one = OneAttempt {
                 lock: lock.clone(),
-                counter: counter.clone(),
-                tombstone: tombstone.clone(),
+                counter: self.keys.fence_counter(&claim.key),
+                tombstone: self.keys.tombstone(&claim.key, &claim.id),
                 claim: claim.clone(),
             };
             let client = Arc::clone(&self.client);
@@ -175,6 +170,11 @@ impl LockStore for RedisLocks {
             }
         }
         let claim = &claim;
+        let (counter, tombstone) =
+            (self.keys.fence_counter(&claim.key), self.keys.tombstone(&claim.key, &claim.id));
+        let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
+        let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
+        let keys = if claim.fair { &keys[..] } else { &keys[..3] };
         let outcome = match claim.replicas {
             None => attempt_until_answered(call, claim, keys).await.and_then(attempt),
             Some(replicas) => self.acquire_replicated(claim, replicas, keys).await,

@@ -1,4 +1,5 @@
 import { LockError } from '../../errors.js'
+import { endsWithin } from '../../lock/chain.js'
 
 /** As long as a lock lives that nobody releases. */
 const PATIENCE = 30_000
@@ -18,7 +19,7 @@ export class Turns {
     const end = Date.now() + PATIENCE
     for (let turn = this.#taken.get(runId); turn !== undefined; turn = this.#taken.get(runId)) {
       // oxlint-disable-next-line no-await-in-loop -- until it is our turn
-      if (!(await endsBefore(end, turn))) {
+      if (!(await endsWithin(end - Date.now(), turn))) {
         throw new LockError('LOCK_TIMEOUT', `Failed to acquire lock for run ${runId}: it is being replayed`, {
           retryable: true,
         })
@@ -31,21 +32,5 @@ export class Turns {
     } finally {
       this.#taken.delete(runId)
     }
-  }
-}
-
-async function endsBefore(end: number, work: Promise<unknown>): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<boolean>((done) => {
-    timer = setTimeout(done, Math.max(0, end - Date.now()), false)
-  })
-  const ended = work.then(
-    () => true,
-    () => true,
-  )
-  try {
-    return await Promise.race([ended, late])
-  } finally {
-    clearTimeout(timer)
   }
 }

@@ -321,6 +321,23 @@ export function lock(backend: Backend): void {
     })
   })
 
+  it('what is asked at once is answered one by one', async () => {
+    await data.command('HSET', 'fm:lock:hash', 'a', 'b')
+    const [one, other, wrong] = await Promise.allSettled(
+      ['one', 'other', 'hash'].map((key) => manager.tryAcquire(key)),
+    )
+    assert.ok(one?.status === 'fulfilled' && other?.status === 'fulfilled')
+    assert.ok(wrong?.status === 'rejected' && (wrong.reason as { code: string }).code === 'WRONG_TYPE')
+    const token = one.value as string
+    const freed = await Promise.all([
+      manager.release('one', token),
+      manager.release('one', token),
+      manager.release('other', 'not its token'),
+    ])
+    assert.deepEqual(freed, [true, false, false])
+    assert.equal(await data.get('fm:lock:other'), other.value)
+  })
+
   it('locks by any name do not meet', async () => {
     const names = ['a', 'A', 'a:b', '*', 'ünï', ' ', '__proto__', 'k'.repeat(512)]
     const tokens = await Promise.all(names.map((name) => manager.tryAcquire(name)))

@@ -176,9 +176,9 @@ describe(`of ${REQUESTS} requests whose replies are lost`, () => {
       if (name === 'forceRelease') assert.equal(unknown, 0)
     })
 
-    it(`all of ${name} succeed where nobody else did anything`, async (t) => {
-      if (['release', 'delete of a saga'].includes(name))
-        return t.skip('gone by ours or before: nobody can tell')
+    // Not by `t.skip`, after which nothing closes what `beforeEach` opened.
+    const skip = ['release', 'delete of a saga'].includes(name) && 'gone by ours or before: nobody can tell'
+    it(`all of ${name} succeed where nobody else did anything`, { skip }, async () => {
       await prepared(write)
       const outcomes = await withoutReplies(write, () => Promise.resolve())
       for (const outcome of outcomes) {

@@ -7,7 +7,7 @@ import { forwardSignals, log, repository } from './step.mjs'
 
 const CONCURRENCY = 2
 /** A file that hangs must not hang the whole run. */
-const FILE_TIMEOUT_MS = 10 * 60_000
+const FILE_TIMEOUT_MS = 5 * 60_000
 const PROGRESS_MS = 10_000
 
 /** All spec files, relative to the repository; with filters, those whose path contains one of them. */

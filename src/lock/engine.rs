@@ -12,7 +12,8 @@ use super::acquire::Rooms;
 use super::hold::Ask;
 use super::index::Index;
 use super::machine::{Caps, Moment};
-use super::token::Claimant;
+use super::round::Round;
+use super::token::{Claimant, Signature};
 use super::{Extent, LockStore, Ownership, STRAY_ATTEMPT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::LOCKS;
@@ -32,8 +33,11 @@ pub struct Locks {
     pub store: Arc<dyn LockStore>,
     /// Who waits here, by lock.
     pub(super) rooms: Rooms,
+    pub(super) round: Round,
     pub(super) index: Index,
     host: String,
+    /// Of claims without label and caps, as most are.
+    plain_signature: Signature,
     /// Whether they are entered in the list.
     listed: bool,
     held: Mutex<HashMap<String, Held>>,
@@ -75,6 +79,10 @@ pub(super) fn withdraw_again(error: &Error) -> bool {
     error.kind().retryable() || error.kind() == ErrorKind::OutcomeUnknown
 }
 
+fn signature(host: &str, label: &str, caps: Caps) -> Signature {
+    Claimant { host: host.to_owned(), pid: std::process::id(), label: label.to_owned(), caps }.signature()
+}
+
 fn boot_millis() -> Moment {
     since_boot().get()
 }
@@ -95,7 +103,9 @@ impl Locks {
         Arc::new(Self {
             store,
             rooms: Rooms::default(),
+            round: Round::default(),
             index: Index::default(),
+            plain_signature: signature(&host, "", Caps::default()),
             host,
             listed,
             held: Mutex::default(),
@@ -106,9 +116,12 @@ impl Locks {
         })
     }
 
-    /// What a claim of this owner says.
-    pub fn claimant(&self, label: String, caps: Caps) -> Claimant {
-        Claimant { host: self.host.clone(), pid: std::process::id(), label, caps }
+    /// What the claims of this owner say.
+    pub fn signature(&self, label: &str, caps: Caps) -> Signature {
+        if label.is_empty() && caps == Caps::default() {
+            return self.plain_signature.clone();
+        }
+        signature(&self.host, label, caps)
     }
 
     pub(super) fn floor(&self) -> u64 {
@@ -120,7 +133,7 @@ impl Locks {
     }
 
     /// Remembers a lock that nobody renews.
-    pub fn remember(self: &Arc<Self>, token: &str, key: &str, fence: u64, valid_until: Option<Moment>) {
+    pub fn remember(self: &Arc<Self>, token: String, key: String, fence: u64, valid_until: Option<Moment>) {
         self.remember_with(token, key, fence, Keeper::Until(valid_until.unwrap_or_default()));
     }
 
@@ -132,19 +145,19 @@ impl Locks {
         fence: u64,
         keeper: &mpsc::UnboundedSender<Ask>,
     ) {
-        self.remember_with(token, key, fence, Keeper::Task(keeper.downgrade()));
+        self.remember_with(token.to_owned(), key.to_owned(), fence, Keeper::Task(keeper.downgrade()));
     }
 
-    fn remember_with(self: &Arc<Self>, token: &str, key: &str, fence: u64, keeper: Keeper) {
+    fn remember_with(self: &Arc<Self>, token: String, key: String, fence: u64, keeper: Keeper) {
         self.floor.fetch_max(fence, Ordering::Relaxed);
-        let held = Held { key: key.to_owned(), fence, since: (self.now)(), listed: false, keeper };
+        let held = Held { key, fence, since: (self.now)(), listed: false, keeper };
         let mut all = self.held();
         // Tokens that were never released are forgotten now and then; those that the list has, when it is kept.
         if all.len() >= self.forget_at.load(Ordering::Relaxed) {
             all.retain(|_, held| held.listed || !held.is_over((self.now)()));
             self.forget_at.store(2 * all.len().max(FORGET_AT), Ordering::Relaxed);
         }
-        all.insert(token.to_owned(), held);
+        all.insert(token, held);
         drop(all);
         if self.listed {
             self.index.changed(self);
@@ -187,18 +200,25 @@ impl Locks {
         }
     }
 
-    /// Frees a lock.
-    pub async fn release(self: &Arc<Self>, key: &str, token: &str) -> Result<Ownership> {
+    /// Frees a lock, and calls `then` on the I/O thread.
+    pub fn release(
+        self: &Arc<Self>,
+        key: String,
+        token: String,
+        then: impl FnOnce(Result<Ownership>) + Send + 'static,
+    ) {
         // Whoever renews it must not bring it back.
-        let keeper = self.keeper_of(key, token);
+        let keeper = self.keeper_of(&key, &token);
         if let Some(keeper) = keeper {
             drop(keeper.send(Ask::Abandon));
         }
-        let outcome = self.store.release(key, token).await;
-        if outcome.is_ok() {
-            self.forget(token);
-        }
-        outcome
+        let this = Arc::clone(self);
+        self.release_then((key, token), move |(_, token), outcome| {
+            if outcome.is_ok() {
+                this.forget(&token);
+            }
+            then(outcome);
+        });
     }
 
     /// Sets the time left of a lock.

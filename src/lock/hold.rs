@@ -188,7 +188,7 @@ impl Keeper {
         self.valid_until.store(0, Ordering::Release);
         // An extension that is still under way keeps its place before the release.
         if let Some(answer) = releasing {
-            let outcome = self.locks.store.release(&self.key, &self.token).await;
+            let outcome = self.locks.free(&self.key, &self.token).await;
             if outcome.is_err() {
                 // Nobody will ask again, and until its TTL is over the lock would keep everyone out.
                 self.locks.withdraw_later(self.key.clone(), self.claim.clone(), self.ttl);

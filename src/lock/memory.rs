@@ -160,13 +160,6 @@ impl LockStore for MemoryLocks {
         Ok(())
     }
 
-    async fn release_all(&self, locks: &[(String, String)]) -> Result<()> {
-        for (key, token) in locks {
-            self.release(key, token).await?;
-        }
-        Ok(())
-    }
-
     async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership> {
         let lock = self.keys.lock(key)?;
         self.engine.atomically(|db| {

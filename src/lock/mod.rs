@@ -4,6 +4,7 @@
 //! - [`token`]: what the value of a lock says
 //! - [`machine`]: one acquisition as a state machine without I/O: waiting, holding, renewing, losing, releasing
 //! - [`acquire`], [`hold`]: run the machine against a store, before and after the lock is granted
+//! - `round`: what is asked of the store at the same time, and so together
 //! - [`engine`]: the locks of one owner: what it holds, who waits, what closing means
 //! - [`index`]: the list of what is held
 //! - `simulation` (tests): thousands of random histories on a simulated clock and network
@@ -11,6 +12,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 
 pub mod acquire;
 pub mod engine;
@@ -19,6 +21,7 @@ pub mod index;
 pub mod machine;
 pub mod memory;
 pub mod redis;
+mod round;
 #[cfg(test)]
 mod simulation;
 pub mod token;
@@ -156,6 +159,11 @@ pub trait LockStore: Send + Sync {
     /// recognised by its claim.
     async fn try_acquire(&self, claim: &Claim) -> Result<Attempt>;
 
+    /// Makes several attempts, each for itself, and answers in their order.
+    async fn try_acquire_all(&self, claims: &[Claim]) -> Vec<Result<Attempt>> {
+        join_all(claims.iter().map(|claim| self.try_acquire(claim))).await
+    }
+
     /// Frees the lock if it is held under `token`, and wakes those who wait.
     async fn release(&self, key: &str, token: &str) -> Result<Ownership>;
 
@@ -163,8 +171,10 @@ pub trait LockStore: Send + Sync {
     /// attempt with it fail that arrives later.
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()>;
 
-    /// Frees many locks at once, as far as they are held under these tokens.
-    async fn release_all(&self, locks: &[(String, String)]) -> Result<()>;
+    /// Releases several locks, each with its token, and answers in their order.
+    async fn release_all(&self, locks: &[(String, String)]) -> Vec<Result<Ownership>> {
+        join_all(locks.iter().map(|(key, token)| self.release(key, token))).await
+    }
 
     /// Changes the time left to `ttl` if the lock is held under `token`.
     async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership>;

@@ -20,10 +20,8 @@ use crate::script::{OnLostReply, REQUEST_KEPT, Script, request_id};
 use crate::time::{Millis, unix_micros};
 
 mod bulk;
-mod together;
 
-use bulk::{ALONE, OneAttempt, OneRelease, attempt_all, release_all};
-use together::Together;
+use bulk::{ALONE, attempt_all, release_all};
 
 static ACQUIRE: Script = Script::new(include_str!("lua/acquire_lock.lua"));
 static RELEASE: Script = Script::new(include_str!("lua/release_lock.lua"));
@@ -36,14 +34,12 @@ static FORCE_RELEASE: Script = Script::new(include_str!("lua/force_release.lua")
 pub struct RedisLocks {
     client: Arc<Client>,
     keys: LockKeys,
-    attempts: Arc<Together<OneAttempt, Reply>>,
-    releases: Arc<Together<OneRelease, Reply>>,
 }
 
 impl RedisLocks {
     /// Locks with these keys.
     pub fn new(client: Arc<Client>, keys: LockKeys) -> Self {
-        Self { client, keys, attempts: Arc::default(), releases: Arc::default() }
+        Self { client, keys }
     }
 
     /// Takes a lock and waits for replicas. A grant of which too few know, or of which nobody can say who knows, is not
@@ -87,6 +83,18 @@ async fn run_release(
     ownership(RELEASE.run(call, on_lost_reply, &[lock], &arguments).await?)
 }
 
+/// Sends a release again whose reply was lost.
+async fn release_again(call: Call<'_>, lock: &str, token: &str, unknown: Error) -> Result<Ownership> {
+    if !call.has_time_left() {
+        return Err(unknown);
+    }
+    match run_release(call, lock, token, OnLostReply::Repeat).await {
+        Ok(Ownership::Ours) => Ok(Ownership::Ours),
+        // Not held any more: freed by the attempt whose reply was lost, or lost before it. Nobody can tell.
+        _ => Err(unknown),
+    }
+}
+
 /// Sends an attempt, and again when its connection is lost. The script is told how often, as an earlier copy may
 /// still arrive: it must neither take the lock after its release nor change the time left.
 async fn attempt_until_answered(call: Call<'_>, claim: &Claim, keys: &[&str]) -> Result<Reply> {
@@ -118,7 +126,7 @@ async fn attempt_until_answered(call: Call<'_>, claim: &Claim, keys: &[&str]) ->
 fn attempt(reply: Reply) -> Result<Attempt> {
     match reply {
         Reply::Bytes(token) => {
-            let token = String::from_utf8_lossy(&token).into_owned();
+            let token = String::from_utf8(token).map_err(|_| unexpected())?;
             let fence = Token::fence_of(&token)?;
             Ok(Attempt::Granted { token, fence })
         }
@@ -150,59 +158,90 @@ fn ttl_left(pttl: i64) -> Option<Millis> {
 impl LockStore for RedisLocks {
     async fn try_acquire(&self, claim: &Claim) -> Result<Attempt> {
         let lock = self.keys.lock(&claim.key)?;
-        let call = self.client.call();
-        let mut claim = claim.clone();
-        if !claim.fair && claim.replicas.is_none() && !self.client.is_cluster() {
-            let one = OneAttempt {
-                lock: lock.clone(),
-                counter: self.keys.fence_counter(&claim.key),
-                tombstone: self.keys.tombstone(&claim.key, &claim.id),
-                claim: claim.clone(),
-            };
-            let client = Arc::clone(&self.client);
-            match self.attempts.ask(one, move |all| attempt_all(Arc::clone(&client), all)).await {
-                // To be made alone.
-                Ok(Reply::Nil) => {}
-                Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
-                    claim.repetition += 1;
-                }
-                reply => return reply.and_then(attempt).map_err(|error| error.about(&lock)),
-            }
-        }
-        let claim = &claim;
         let (counter, tombstone) =
             (self.keys.fence_counter(&claim.key), self.keys.tombstone(&claim.key, &claim.id));
         let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
         let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
         let keys = if claim.fair { &keys[..] } else { &keys[..3] };
         let outcome = match claim.replicas {
-            None => attempt_until_answered(call, claim, keys).await.and_then(attempt),
+            None => attempt_until_answered(self.client.call(), claim, keys).await.and_then(attempt),
             Some(replicas) => self.acquire_replicated(claim, replicas, keys).await,
         };
         outcome.map_err(|error| error.about(&lock))
     }
 
+    async fn try_acquire_all(&self, claims: &[Claim]) -> Vec<Result<Attempt>> {
+        let locks: Result<Vec<_>> = claims.iter().map(|claim| self.keys.lock(&claim.key)).collect();
+        let together = claims.len() > 1 && !self.client.is_cluster();
+        let (true, Ok(locks)) = (together, locks) else {
+            return join_all(claims.iter().map(|claim| self.try_acquire(claim))).await;
+        };
+        let call = self.client.call();
+        match attempt_all(call, &self.keys, &locks, claims).await {
+            Ok(replies) => {
+                let mut attempts: Vec<_> = replies
+                    .into_iter()
+                    .zip(&locks)
+                    .map(|(reply, lock)| {
+                        (reply != Reply::Nil).then(|| attempt(reply).map_err(|error| error.about(lock)))
+                    })
+                    .collect();
+                for (attempt, claim) in attempts.iter_mut().zip(claims) {
+                    if attempt.is_none() {
+                        *attempt = Some(self.try_acquire(claim).await);
+                    }
+                }
+                attempts.into_iter().flatten().collect()
+            }
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                join_all(claims.iter().map(async |claim| {
+                    self.try_acquire(&Claim { repetition: claim.repetition + 1, ..claim.clone() }).await
+                }))
+                .await
+            }
+            Err(error) => locks.iter().map(|lock| Err(error.clone().about(lock))).collect(),
+        }
+    }
+
     async fn release(&self, key: &str, token: &str) -> Result<Ownership> {
         let lock = self.keys.lock(key)?;
         let call = self.client.call();
-        let mut first = Ok(Reply::Int(ALONE));
-        if !self.client.is_cluster() {
-            let one = OneRelease { lock: lock.clone(), token: token.to_owned() };
-            let client = Arc::clone(&self.client);
-            first = self.releases.ask(one, move |all| release_all(Arc::clone(&client), all)).await;
+        match run_release(call, &lock, token, OnLostReply::Report).await {
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+                release_again(call, &lock, token, error).await
+            }
+            outcome => outcome,
         }
-        let first = match first {
-            Ok(Reply::Int(ALONE)) => run_release(call, &lock, token, OnLostReply::Report).await,
-            reply => reply.and_then(ownership),
+        .map_err(|error| error.about(&lock))
+    }
+
+    async fn release_all(&self, all: &[(String, String)]) -> Vec<Result<Ownership>> {
+        let locks: Result<Vec<_>> = all.iter().map(|(key, _)| self.keys.lock(key)).collect();
+        let together = all.len() > 1 && !self.client.is_cluster();
+        let (true, Ok(locks)) = (together, locks) else {
+            return join_all(all.iter().map(|(key, token)| self.release(key, token))).await;
         };
-        let unknown = match first {
-            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => error,
-            outcome => return outcome.map_err(|error| error.about(&lock)),
-        };
-        match run_release(call, &lock, token, OnLostReply::Repeat).await {
-            Ok(Ownership::Ours) => Ok(Ownership::Ours),
-            // Not held any more: freed by the attempt whose reply was lost, or lost before it. Nobody can tell.
-            _ => Err(unknown.about(&lock)),
+        let call = self.client.call();
+        let tokens: Vec<_> = all.iter().map(|(_, token)| token.as_str()).collect();
+        match release_all(call, &locks, &tokens).await {
+            Ok(replies) => {
+                let mut outcomes = Vec::with_capacity(all.len());
+                for (reply, (key, token)) in replies.into_iter().zip(all) {
+                    outcomes.push(match reply {
+                        Reply::Int(ALONE) => self.release(key, token).await,
+                        reply => ownership(reply),
+                    });
+                }
+                outcomes
+            }
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+                join_all(locks.iter().zip(&tokens).map(async |(lock, token)| {
+                    let again = release_again(call, lock, token, error.clone()).await;
+                    again.map_err(|error| error.about(lock))
+                }))
+                .await
+            }
+            Err(error) => locks.iter().map(|lock| Err(error.clone().about(lock))).collect(),
         }
     }
 
@@ -216,16 +255,6 @@ impl LockStore for RedisLocks {
         let keys = [lock.as_str(), &tombstone, &queue, &leases];
         let reply = WITHDRAW.run(self.client.call(), OnLostReply::Repeat, &keys, &arguments).await;
         reply.map(drop).map_err(|error| error.about(&lock))
-    }
-
-    async fn release_all(&self, locks: &[(String, String)]) -> Result<()> {
-        let locks =
-            locks.iter().map(|(key, token)| Ok((self.keys.lock(key)?, token))).collect::<Result<Vec<_>>>()?;
-        // Side by side, so that they leave as one pipeline.
-        let call = self.client.call();
-        let releases = locks.iter().map(|(lock, token)| run_release(call, lock, token, OnLostReply::Repeat));
-        let outcomes = join_all(releases).await;
-        outcomes.into_iter().find_map(Result::err).map_or(Ok(()), Err)
     }
 
     async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership> {

@@ -36,9 +36,6 @@ impl LockStore for Deaf {
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()> {
         self.locks.withdraw(key, claim).await
     }
-    async fn release_all(&self, locks: &[(String, String)]) -> Result<()> {
-        self.locks.release_all(locks).await
-    }
     async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership> {
         self.locks.extend(key, token, ttl, extent).await
     }
@@ -77,14 +74,14 @@ fn request(locks: &Arc<Locks>, wait: u64) -> Request {
             fair: false,
             caps: Caps::default(),
         },
-        claimant: locks.claimant(String::new(), Caps::default()),
+        signature: locks.signature("", Caps::default()),
         replicas: None,
     }
 }
 
 async fn token_of(locks: &Arc<Locks>, wait: u64) -> Option<String> {
     let given_up = std::future::pending();
-    match acquire(locks, &request(locks, wait), given_up).await.outcome {
+    match acquire(locks, request(locks, wait), given_up).await.outcome {
         Outcome::Granted { token, .. } => Some(token),
         _ => None,
     }

@@ -159,6 +159,11 @@ pub trait LockStore: Send + Sync {
     /// recognised by its claim.
     async fn try_acquire(&self, claim: &Claim) -> Result<Attempt>;
 
+    /// Whether asking for several things at once costs less than asking for one after the other.
+    fn gains_by_rounds(&self) -> bool {
+        false
+    }
+
     /// Makes several attempts, each for itself, and answers in their order.
     async fn try_acquire_all(&self, claims: &[Claim]) -> Vec<Result<Attempt>> {
         join_all(claims.iter().map(|claim| self.try_acquire(claim))).await

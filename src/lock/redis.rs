@@ -21,7 +21,7 @@ use crate::time::{Millis, unix_micros};
 
 mod bulk;
 
-use bulk::{ALONE, attempt_all, release_all};
+use bulk::{ALONE, attempt_all, complete, release_all};
 
 static ACQUIRE: Script = Script::new(include_str!("lua/acquire_lock.lua"));
 static RELEASE: Script = Script::new(include_str!("lua/release_lock.lua"));
@@ -170,28 +170,24 @@ impl LockStore for RedisLocks {
         outcome.map_err(|error| error.about(&lock))
     }
 
+    fn gains_by_rounds(&self) -> bool {
+        !self.client.is_cluster()
+    }
+
     async fn try_acquire_all(&self, claims: &[Claim]) -> Vec<Result<Attempt>> {
         let locks: Result<Vec<_>> = claims.iter().map(|claim| self.keys.lock(&claim.key)).collect();
-        let together = claims.len() > 1 && !self.client.is_cluster();
+        let together = claims.len() > 1 && self.gains_by_rounds();
         let (true, Ok(locks)) = (together, locks) else {
             return join_all(claims.iter().map(|claim| self.try_acquire(claim))).await;
         };
         let call = self.client.call();
         match attempt_all(call, &self.keys, &locks, claims).await {
             Ok(replies) => {
-                let mut attempts: Vec<_> = replies
-                    .into_iter()
-                    .zip(&locks)
-                    .map(|(reply, lock)| {
-                        (reply != Reply::Nil).then(|| attempt(reply).map_err(|error| error.about(lock)))
-                    })
-                    .collect();
-                for (attempt, claim) in attempts.iter_mut().zip(claims) {
-                    if attempt.is_none() {
-                        *attempt = Some(self.try_acquire(claim).await);
-                    }
-                }
-                attempts.into_iter().flatten().collect()
+                let answers = replies.into_iter().zip(&locks).map(|(reply, lock)| match reply {
+                    Reply::Nil => None,
+                    reply => Some(attempt(reply).map_err(|error| error.about(lock))),
+                });
+                complete(answers, claims, |claim| self.try_acquire(claim)).await
             }
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
                 join_all(claims.iter().map(async |claim| {
@@ -217,7 +213,7 @@ impl LockStore for RedisLocks {
 
     async fn release_all(&self, all: &[(String, String)]) -> Vec<Result<Ownership>> {
         let locks: Result<Vec<_>> = all.iter().map(|(key, _)| self.keys.lock(key)).collect();
-        let together = all.len() > 1 && !self.client.is_cluster();
+        let together = all.len() > 1 && self.gains_by_rounds();
         let (true, Ok(locks)) = (together, locks) else {
             return join_all(all.iter().map(|(key, token)| self.release(key, token))).await;
         };
@@ -225,14 +221,11 @@ impl LockStore for RedisLocks {
         let tokens: Vec<_> = all.iter().map(|(_, token)| token.as_str()).collect();
         match release_all(call, &locks, &tokens).await {
             Ok(replies) => {
-                let mut outcomes = Vec::with_capacity(all.len());
-                for (reply, (key, token)) in replies.into_iter().zip(all) {
-                    outcomes.push(match reply {
-                        Reply::Int(ALONE) => self.release(key, token).await,
-                        reply => ownership(reply),
-                    });
-                }
-                outcomes
+                let answers = replies.into_iter().map(|reply| match reply {
+                    Reply::Int(ALONE) => None,
+                    reply => Some(ownership(reply)),
+                });
+                complete(answers, all, |(key, token)| self.release(key, token)).await
             }
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
                 join_all(locks.iter().zip(&tokens).map(async |(lock, token)| {

@@ -91,7 +91,7 @@ impl Locks {
 
     /// Makes an attempt.
     pub(super) async fn attempt(self: &Arc<Self>, claim: &Claim) -> Result<Attempt> {
-        if claim.fair || claim.replicas.is_some() {
+        if claim.fair || claim.replicas.is_some() || !self.store.gains_by_rounds() {
             return self.store.try_acquire(claim).await;
         }
         let (sender, answer) = oneshot::channel();
@@ -110,6 +110,9 @@ impl Locks {
 
     /// Frees a lock.
     pub(super) async fn free(self: &Arc<Self>, key: &str, token: &str) -> Result<Ownership> {
+        if !self.store.gains_by_rounds() {
+            return self.store.release(key, token).await;
+        }
         let (sender, answer) = oneshot::channel();
         self.release_then((key.to_owned(), token.to_owned()), |_, freed| drop(sender.send(freed)));
         answer.await.unwrap_or_else(|_| Err(unanswered()))

@@ -97,13 +97,13 @@ async fn who_waits_polls_without_a_subscription() {
         let began = Instant::now();
         let release = async {
             sleep(Duration::from_millis(1_030)).await;
-            locks.release("k", &token).await.unwrap();
+            locks.free("k", &token).await.unwrap();
         };
         // Two of them: the second is told by the first.
         let (first, second, ()) = tokio::join!(token_of(&locks, 60_000), token_of(&locks, 2_000), release);
         assert!(first.is_some() && second.is_none());
         assert_eq!(began.elapsed().as_millis().div_ceil(10), 200, "the second waits as long as it may");
-        locks.release("k", &first.unwrap()).await.unwrap();
+        locks.free("k", &first.unwrap()).await.unwrap();
         assert_eq!(locks.rooms.0.lock().unwrap().len(), 0, "nobody waits any more");
     }
 }
@@ -117,7 +117,7 @@ async fn a_poll_finds_what_was_released_within_its_time() {
     let began = Instant::now();
     let release = async {
         sleep(Duration::from_millis(1_030)).await;
-        locks.release("k", &token).await.unwrap();
+        locks.free("k", &token).await.unwrap();
     };
     let (waiter, ()) = tokio::join!(token_of(&locks, 60_000), release);
     assert!(waiter.is_some());

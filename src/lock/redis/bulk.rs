@@ -1,5 +1,7 @@
 //! Several attempts or releases in one script: most of what a small script costs a server is to be called.
 
+use futures_util::future::{BoxFuture, join_all};
+
 use crate::connection::client::Call;
 use crate::connection::reply::Reply;
 use crate::error::Result;
@@ -48,4 +50,20 @@ pub async fn release_all(call: Call<'_>, locks: &[String], tokens: &[&str]) -> R
         .flat_map(|(token, channel)| [token.as_bytes(), channel.as_bytes()])
         .collect();
     RELEASE_MANY.run(call, OnLostReply::Report, &keys, &arguments).await?.into_list()
+}
+
+/// Asks alone what was not answered together.
+pub async fn complete<'question, Q, A: Send>(
+    answers: impl Iterator<Item = Option<A>>,
+    questions: &'question [Q],
+    ask: impl Fn(&'question Q) -> BoxFuture<'question, A>,
+) -> Vec<A> {
+    let mut answers: Vec<_> = answers.collect();
+    let missing = answers.iter_mut().zip(questions).filter(|(answer, _)| answer.is_none());
+    let asking = missing.map(|(answer, question)| {
+        let asked = ask(question);
+        async move { *answer = Some(asked.await) }
+    });
+    join_all(asking).await;
+    answers.into_iter().flatten().collect()
 }

@@ -11,9 +11,9 @@ use tokio::time::{sleep, timeout};
 use super::acquire::Rooms;
 use super::hold::Ask;
 use super::index::Index;
-use super::machine::{Caps, Moment};
+use super::machine::{Caps, Moment, expiry};
 use super::token::Claimant;
-use super::{Extent, LockStore, Ownership, STRAY_ATTEMPT};
+use super::{Extent, LockStore, Ownership, Release, STRAY_ATTEMPT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::LOCKS;
 use crate::runtime::io_thread;
@@ -59,8 +59,8 @@ pub(super) struct Held {
 enum Keeper {
     /// Nobody: it expires then.
     Until(Moment),
-    /// A task that renews it, and hears us here.
-    Task(mpsc::WeakUnboundedSender<Ask>),
+    /// A task that renews it, hears us here, and says until when it is ours for certain.
+    Task(mpsc::WeakUnboundedSender<Ask>, Arc<AtomicU64>),
 }
 
 impl Held {
@@ -131,8 +131,10 @@ impl Locks {
         key: &str,
         fence: u64,
         keeper: &mpsc::UnboundedSender<Ask>,
+        valid_until: &Arc<AtomicU64>,
     ) {
-        self.remember_with(token, key, fence, Keeper::Task(keeper.downgrade()));
+        let keeper = Keeper::Task(keeper.downgrade(), Arc::clone(valid_until));
+        self.remember_with(token, key, fence, keeper);
     }
 
     fn remember_with(self: &Arc<Self>, token: &str, key: &str, fence: u64, keeper: Keeper) {
@@ -182,23 +184,51 @@ impl Locks {
     /// The task that keeps this lock, if there is one.
     fn keeper_of(&self, key: &str, token: &str) -> Option<mpsc::UnboundedSender<Ask>> {
         match self.held().get(token) {
-            Some(Held { key: held, keeper: Keeper::Task(keeper), .. }) if held == key => keeper.upgrade(),
+            Some(Held { key: held, keeper: Keeper::Task(keeper, _), .. }) if held == key => keeper.upgrade(),
             _ => None,
         }
     }
 
+    /// Until when a lock that was acquired here is ours for certain; 0 for any other.
+    fn valid_until(&self, key: &str, token: &str) -> Moment {
+        match self.held().get(token) {
+            Some(held) if held.key == key => match &held.keeper {
+                Keeper::Until(moment) => *moment,
+                Keeper::Task(_, valid_until) => valid_until.load(Ordering::Acquire),
+            },
+            _ => 0,
+        }
+    }
+
+    /// What became of a lock that was to be released, and was ours until then for certain. Who else could have freed it?
+    /// It has not expired, nobody else knows the token, and had it been released by force, the store would say so. So one
+    /// that is gone was freed by the copy of our request whose answer was lost, unless another request of ours did it.
+    pub(super) fn released(
+        self: &Arc<Self>,
+        token: &str,
+        valid_until: Moment,
+        how: Release,
+    ) -> Result<Ownership> {
+        let ownership = match how {
+            Release::Answered(ownership) => ownership,
+            Release::Unclear(_) if self.held().contains_key(token) && (self.now)() < valid_until => {
+                Ownership::Ours
+            }
+            Release::Unclear(error) => return Err(error),
+        };
+        self.forget(token);
+        Ok(ownership)
+    }
+
     /// Frees a lock.
     pub async fn release(self: &Arc<Self>, key: &str, token: &str) -> Result<Ownership> {
+        let valid_until = self.valid_until(key, token);
         // Whoever renews it must not bring it back.
         let keeper = self.keeper_of(key, token);
         if let Some(keeper) = keeper {
             drop(keeper.send(Ask::Abandon));
         }
-        let outcome = self.store.release(key, token).await;
-        if outcome.is_ok() {
-            self.forget(token);
-        }
-        outcome
+        self.released(token, valid_until, self.store.release(key, token).await?)
     }
 
     /// Sets the time left of a lock.
@@ -214,13 +244,15 @@ impl Locks {
             return Ok(Ownership::Expired);
         }
         let asked_at = (self.now)();
-        let ownership = self.store.extend(key, token, ttl, Extent::Exact).await?;
-        if ownership != Ownership::Ours {
+        let outcome = self.store.extend(key, token, ttl, Extent::Exact).await;
+        if outcome.as_ref().is_ok_and(|ownership| *ownership != Ownership::Ours) {
             self.forget(token);
         } else if let Some(Held { keeper: Keeper::Until(moment), .. }) = self.held().get_mut(token) {
-            *moment = asked_at + ttl.get();
+            let until = expiry(asked_at, ttl);
+            // Whether an extension without an answer arrived is not known, so the earlier of the two ends counts.
+            *moment = if outcome.is_ok() { until } else { until.min(*moment) };
         }
-        Ok(ownership)
+        outcome
     }
 
     /// Sees, in the background, that a claim comes to nothing: it may have been granted to nobody, and its TTL must
@@ -254,7 +286,7 @@ impl Locks {
             match held.keeper {
                 Keeper::Until(moment) if moment <= now => {}
                 Keeper::Until(_) => release.push((held.key.clone(), token)),
-                Keeper::Task(keeper) => {
+                Keeper::Task(keeper, _) => {
                     drop(keeper.upgrade().map(|keeper| keeper.send(Ask::Close)));
                     release.push((held.key.clone(), token));
                 }

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
 use crate::lock::machine::Caps;
 use crate::lock::memory::MemoryLocks;
-use crate::lock::{Attempt, Extent, Inspection, LockStore, Ownership, Page};
+use crate::lock::{Attempt, Extent, Inspection, LockStore, Ownership, Page, Release};
 use crate::memory::Engine;
 use crate::time::Millis;
 
@@ -30,7 +30,7 @@ impl LockStore for Deaf {
     async fn try_acquire(&self, claim: &Claim) -> Result<Attempt> {
         self.locks.try_acquire(claim).await
     }
-    async fn release(&self, key: &str, token: &str) -> Result<Ownership> {
+    async fn release(&self, key: &str, token: &str) -> Result<Release> {
         self.locks.release(key, token).await
     }
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()> {

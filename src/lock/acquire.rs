@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::engine::Locks;
+use super::engine::{Locks, Underway};
 use super::machine::{Action, Event, Machine, Outcome, Terms};
 use super::token::Signature;
 use super::{Claim, ReleaseWatch, Replicas};
@@ -79,6 +79,8 @@ struct Trial {
     signature: Signature,
     generation: u32,
     since: Instant,
+    /// Closing waits for it, since it may come to hold a lock.
+    _underway: Underway,
 }
 
 /// What an acquisition comes to next.
@@ -102,7 +104,8 @@ impl Trial {
             fair: terms.fair,
             replicas,
         };
-        let mut trial = Self { machine, signature, generation: 0, since: Instant::now() };
+        let mut trial =
+            Self { machine, signature, generation: 0, since: Instant::now(), _underway: locks.begin() };
         let step = trial.carry_out(locks, &mut claim, [first]);
         (trial, claim, step)
     }

@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::acquire::Rooms;
 use super::hold::Ask;
 use super::index::Index;
-use super::machine::{Caps, Moment};
+use super::machine::{Caps, Moment, expiry};
 use super::round::Round;
 use super::token::{Claimant, Signature};
-use super::{Extent, LockStore, Ownership, STRAY_ATTEMPT};
+use super::{Extent, LockStore, Ownership, Release, STRAY_ATTEMPT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::LOCKS;
 use crate::runtime::io_thread;
@@ -46,6 +46,7 @@ pub struct Locks {
     /// How many locks must be known before those whose time is over are looked for.
     forget_at: AtomicUsize,
     closing: watch::Sender<bool>,
+    underway: Arc<Tally>,
     /// What time it is, on the clock that counts suspend.
     pub(super) now: fn() -> Moment,
 }
@@ -60,11 +61,41 @@ pub(super) struct Held {
     keeper: Keeper,
 }
 
+/// Counts what may still come to hold a lock, or to free one, so that closing can wait for it.
+#[derive(Default)]
+struct Tally {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+/// One that is counted, until it is dropped.
+pub(super) struct Underway(Arc<Tally>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}
+
+impl Tally {
+    async fn until_none(&self) {
+        loop {
+            let none = self.none.notified();
+            if self.count.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+}
+
 enum Keeper {
     /// Nobody: it expires then.
     Until(Moment),
-    /// A task that renews it, and hears us here.
-    Task(mpsc::WeakUnboundedSender<Ask>),
+    /// A task that renews it, hears us here, and says until when it is ours for certain.
+    Task(mpsc::WeakUnboundedSender<Ask>, Arc<AtomicU64>),
 }
 
 impl Held {
@@ -112,6 +143,7 @@ impl Locks {
             floor: AtomicU64::new(0),
             forget_at: AtomicUsize::new(FORGET_AT),
             closing: watch::Sender::new(false),
+            underway: Arc::default(),
             now,
         })
     }
@@ -144,8 +176,10 @@ impl Locks {
         key: &str,
         fence: u64,
         keeper: &mpsc::UnboundedSender<Ask>,
+        valid_until: &Arc<AtomicU64>,
     ) {
-        self.remember_with(token.to_owned(), key.to_owned(), fence, Keeper::Task(keeper.downgrade()));
+        let keeper = Keeper::Task(keeper.downgrade(), Arc::clone(valid_until));
+        self.remember_with(token.to_owned(), key.to_owned(), fence, keeper);
     }
 
     fn remember_with(self: &Arc<Self>, token: String, key: String, fence: u64, keeper: Keeper) {
@@ -192,12 +226,36 @@ impl Locks {
         listed
     }
 
-    /// The task that keeps this lock, if there is one.
-    fn keeper_of(&self, key: &str, token: &str) -> Option<mpsc::UnboundedSender<Ask>> {
+    /// Until when a lock that was acquired here is ours for certain, 0 for any other; and the task that keeps it, if there
+    /// is one.
+    fn holding(&self, key: &str, token: &str) -> (Moment, Option<mpsc::UnboundedSender<Ask>>) {
         match self.held().get(token) {
-            Some(Held { key: held, keeper: Keeper::Task(keeper), .. }) if held == key => keeper.upgrade(),
-            _ => None,
+            Some(held) if held.key == key => match &held.keeper {
+                Keeper::Until(moment) => (*moment, None),
+                Keeper::Task(keeper, valid_until) => (valid_until.load(Ordering::Acquire), keeper.upgrade()),
+            },
+            _ => (0, None),
         }
+    }
+
+    /// What became of a lock that was to be released, and was ours until then for certain. Who else could have freed it?
+    /// It has not expired, nobody else knows the token, and had it been released by force, the store would say so. So one
+    /// that is gone was freed by the copy of our request whose answer was lost, unless another request of ours did it.
+    pub(super) fn released(
+        self: &Arc<Self>,
+        token: &str,
+        valid_until: Moment,
+        how: Release,
+    ) -> Result<Ownership> {
+        let ownership = match how {
+            Release::Answered(ownership) => ownership,
+            Release::Unclear(_) if self.held().contains_key(token) && (self.now)() < valid_until => {
+                Ownership::Ours
+            }
+            Release::Unclear(error) => return Err(error),
+        };
+        self.forget(token);
+        Ok(ownership)
     }
 
     /// Frees a lock, and calls `then` on the I/O thread.
@@ -207,24 +265,21 @@ impl Locks {
         token: String,
         then: impl FnOnce(Result<Ownership>) + Send + 'static,
     ) {
+        let (valid_until, keeper) = self.holding(&key, &token);
         // Whoever renews it must not bring it back.
-        let keeper = self.keeper_of(&key, &token);
         if let Some(keeper) = keeper {
             drop(keeper.send(Ask::Abandon));
         }
         let this = Arc::clone(self);
-        self.release_then((key, token), move |(_, token), outcome| {
-            if outcome.is_ok() {
-                this.forget(&token);
-            }
-            then(outcome);
+        self.release_then((key, token), move |(_, token), how| {
+            then(how.and_then(|how| this.released(&token, valid_until, how)));
         });
     }
 
     /// Sets the time left of a lock.
     pub async fn extend(self: &Arc<Self>, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
         // Whoever keeps it must know until when it lasts.
-        let keeper = self.keeper_of(key, token);
+        let (_, keeper) = self.holding(key, token);
         if let Some(keeper) = keeper {
             let (answer, answered) = oneshot::channel();
             let asked = keeper.send(Ask::Extend(ttl, answer)).is_ok();
@@ -234,13 +289,21 @@ impl Locks {
             return Ok(Ownership::Expired);
         }
         let asked_at = (self.now)();
-        let ownership = self.store.extend(key, token, ttl, Extent::Exact).await?;
-        if ownership != Ownership::Ours {
+        let outcome = self.store.extend(key, token, ttl, Extent::Exact).await;
+        if outcome.as_ref().is_ok_and(|ownership| *ownership != Ownership::Ours) {
             self.forget(token);
         } else if let Some(Held { keeper: Keeper::Until(moment), .. }) = self.held().get_mut(token) {
-            *moment = asked_at + ttl.get();
+            let until = expiry(asked_at, ttl);
+            // Whether an extension without an answer arrived is not known, so the earlier of the two ends counts.
+            *moment = if outcome.is_ok() { until } else { until.min(*moment) };
         }
-        Ok(ownership)
+        outcome
+    }
+
+    /// Counts an acquisition or a withdrawal, for [`Locks::close`].
+    pub(super) fn begin(&self) -> Underway {
+        self.underway.count.fetch_add(1, Ordering::AcqRel);
+        Underway(Arc::clone(&self.underway))
     }
 
     /// Sees, in the background, that a claim comes to nothing: it may have been granted to nobody, and its TTL must
@@ -249,8 +312,10 @@ impl Locks {
         let this = Arc::clone(self);
         // Also if it was not granted yet: an attempt may still be on its way.
         let expired_at = (self.now)() + ttl.get() + STRAY_ATTEMPT.get();
+        let underway = self.begin();
         // Without an I/O thread there was no attempt either.
         let _ = io_thread::spawn(async move {
+            let _underway = underway;
             while let Err(error) = this.store.withdraw(&key, &claim).await {
                 if !withdraw_again(&error) || (this.now)() >= expired_at {
                     return;
@@ -260,7 +325,7 @@ impl Locks {
         });
     }
 
-    /// Frees everything that is held, and ends every wait. Idempotent; nothing is acquired afterwards.
+    /// Frees everything that is held or on its way, and ends every wait. Idempotent; nothing is acquired afterwards.
     pub async fn close(self: &Arc<Self>) {
         self.closing.send_replace(true);
         let held = std::mem::take(&mut *self.held());
@@ -274,7 +339,7 @@ impl Locks {
             match held.keeper {
                 Keeper::Until(moment) if moment <= now => {}
                 Keeper::Until(_) => release.push((held.key.clone(), token)),
-                Keeper::Task(keeper) => {
+                Keeper::Task(keeper, _) => {
                     drop(keeper.upgrade().map(|keeper| keeper.send(Ask::Close)));
                     release.push((held.key.clone(), token));
                 }
@@ -283,12 +348,13 @@ impl Locks {
                 ended.push((held.key, held.fence));
             }
         }
-        if release.is_empty() && ended.is_empty() {
-            return;
-        }
+        let list = async {
+            if !ended.is_empty() {
+                drop(self.store.list_changes(&[], &ended).await);
+            }
+        };
         // What cannot be freed expires.
-        let freeing =
-            async { tokio::join!(self.store.release_all(&release), self.store.list_changes(&[], &ended)) };
+        let freeing = async { tokio::join!(self.free_all(&release), list, self.underway.until_none()) };
         let _ = timeout(CLOSE_TIMEOUT, freeing).await;
     }
 

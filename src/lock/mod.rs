@@ -27,7 +27,7 @@ mod simulation;
 pub mod token;
 
 use crate::connection::Backend;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::LockKeys;
 use crate::time::Millis;
 
@@ -119,6 +119,16 @@ pub enum Ownership {
     Taken(Vec<u8>),
 }
 
+/// How a release ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Release {
+    /// The server said so.
+    Answered(Ownership),
+    /// It was sent again, and by then the lock was not held under the token, and had not been released by force: freed by
+    /// the copy whose answer was lost, or lost before. The error is for a caller who does not know better.
+    Unclear(Error),
+}
+
 /// The state of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
@@ -170,14 +180,14 @@ pub trait LockStore: Send + Sync {
     }
 
     /// Frees the lock if it is held under `token`, and wakes those who wait.
-    async fn release(&self, key: &str, token: &str) -> Result<Ownership>;
+    async fn release(&self, key: &str, token: &str) -> Result<Release>;
 
     /// Frees the lock if it is held under a token of this claim, takes the claim out of the queue, and makes every
     /// attempt with it fail that arrives later.
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()>;
 
     /// Releases several locks, each with its token, and answers in their order.
-    async fn release_all(&self, locks: &[(String, String)]) -> Vec<Result<Ownership>> {
+    async fn release_all(&self, locks: &[(String, String)]) -> Vec<Result<Release>> {
         join_all(locks.iter().map(|(key, token)| self.release(key, token))).await
     }
 

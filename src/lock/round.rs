@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::engine::Locks;
-use super::{Attempt, Claim, Ownership};
+use super::{Attempt, Claim, Release};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::io_thread;
 
@@ -69,7 +69,7 @@ pub(super) struct Round(Mutex<Questions>);
 #[derive(Default)]
 struct Questions {
     /// Locks and tokens.
-    releases: Group<(String, String), Result<Ownership>>,
+    releases: Group<(String, String), Result<Release>>,
     attempts: Group<Claim, Tried>,
 }
 
@@ -103,19 +103,24 @@ impl Locks {
     pub(super) fn release_then(
         self: &Arc<Self>,
         lock: (String, String),
-        then: impl FnOnce((String, String), Result<Ownership>) + Send + 'static,
+        then: impl FnOnce((String, String), Result<Release>) + Send + 'static,
     ) {
         self.ask(|round| round.releases.push(lock, then));
     }
 
     /// Frees a lock.
-    pub(super) async fn free(self: &Arc<Self>, key: &str, token: &str) -> Result<Ownership> {
+    pub(super) async fn free(self: &Arc<Self>, key: &str, token: &str) -> Result<Release> {
         if !self.store.gains_by_rounds() {
             return self.store.release(key, token).await;
         }
         let (sender, answer) = oneshot::channel();
         self.release_then((key.to_owned(), token.to_owned()), |_, freed| drop(sender.send(freed)));
         answer.await.unwrap_or_else(|_| Err(unanswered()))
+    }
+
+    /// Frees several locks, each with its token, as far as they are still held.
+    pub(super) async fn free_all(&self, locks: &[(String, String)]) {
+        join_all(locks.chunks(MOST).map(|locks| self.store.release_all(locks))).await;
     }
 
     fn ask(self: &Arc<Self>, join: impl FnOnce(&mut Questions)) {

@@ -13,9 +13,6 @@ use crate::time::unix_micros;
 static ACQUIRE_MANY: Script = Script::new(include_str!("../lua/acquire_locks.lua"));
 static RELEASE_MANY: Script = Script::new(include_str!("../lua/release_locks.lua"));
 
-/// What `release_locks.lua` answers of a lock that must be released alone.
-pub const ALONE: i64 = -1;
-
 /// Sends attempts to take these locks. A reply of nothing: that attempt must be made alone.
 pub async fn attempt_all(
     call: Call<'_>,
@@ -40,7 +37,7 @@ pub async fn attempt_all(
     ACQUIRE_MANY.run(call, OnLostReply::Report, &keys, &arguments).await?.into_list()
 }
 
-/// Sends releases of these locks, each under its token. A reply of [`ALONE`]: that lock must be released alone.
+/// Sends releases of these locks, each under its token. A reply of -1: that lock must be released alone.
 pub async fn release_all(call: Call<'_>, locks: &[String], tokens: &[&str]) -> Result<Vec<Reply>> {
     let channels: Vec<_> = locks.iter().map(|lock| LockKeys::released(lock)).collect();
     let keys: Vec<_> = locks.iter().map(String::as_str).collect();

@@ -148,12 +148,13 @@ impl Locks {
             group.answer(answers);
         });
         let attempts = attempts.split().into_iter().map(async |group| {
+            // Closing first: a grant that is taken note of afterwards is released by nobody.
             let answers = tokio::select! {
                 biased;
+                () = self.until_closing() => group.questions.iter().map(|_| None).collect(),
                 answers = self.store.try_acquire_all(&group.questions) => {
                     answers.into_iter().map(Some).collect()
                 }
-                () = self.until_closing() => group.questions.iter().map(|_| None).collect(),
             };
             group.answer(answers);
         });

@@ -112,7 +112,7 @@ impl Error {
         if kind == self.kind {
             return self;
         }
-        let message = format!("a part of it was written, the rest failed: {}", self.message);
+        let message = format!("a part of it may have been written, the rest failed: {}", self.message);
         Self { kind, message: message.into(), ..self }
     }
 

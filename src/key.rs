@@ -140,6 +140,11 @@ impl SagaKeys {
         format!("{prefix}ferroflow:index:{{{}}}:{rest}", tag_of(slot(index.as_bytes())))
     }
 
+    /// The string that says that this request has deleted the state at this key, in its slot of a cluster.
+    pub fn request(&self, state: &str, id: &str) -> String {
+        format!("{}ferroflow:request:{{{}}}:{id}", self.prefix, tag_of(slot(state.as_bytes())))
+    }
+
     /// The string that holds the correlation id of a saga id.
     pub fn index(&self, saga_name: &str, saga_id: &str) -> Result<String> {
         check_name("the saga name", saga_name)?;

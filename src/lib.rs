@@ -35,3 +35,7 @@ pub mod task_store;
 pub mod time;
 pub mod tracking;
 pub mod workflow;
+
+/// Calls are made on one thread and settled on another, which costs the system's allocator a lock and a search each.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -16,8 +16,12 @@ export function kindOf(value: unknown): string {
   return value === undefined ? 'undefined' : `a ${typeof value}`
 }
 
+/** What most names are, so that one look is enough. */
+const PLAIN_NAME = /^[ -~]{1,512}$/
+
 /** A part of a key: a string of 1 to 512 bytes without control characters. */
 export function checkName(what: string, value: unknown): string {
+  if (typeof value === 'string' && PLAIN_NAME.test(value)) return value
   if (typeof value !== 'string') return refuse(`${what} must be a string, not ${kindOf(value)}`)
   if (value === '') return refuse(`${what} must not be empty`)
   // eslint-disable-next-line no-control-regex

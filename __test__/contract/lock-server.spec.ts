@@ -266,7 +266,8 @@ describe('closing a manager', () => {
     )
     const { requests } = await proxy.count(() => manager.close())
     const releases = requests.filter(({ name }) => name.startsWith('EVAL'))
-    assert.equal(releases.length, 500)
+    // A script holds up everybody else, so it frees 64 at most.
+    assert.equal(releases.length, Math.ceil(500 / 64))
     assert.equal(new Set(releases.map(({ roundTrip }) => roundTrip)).size, 1)
     const left = (await client.keys('fm:lock:*')).filter((key) => !key.endsWith('ferroflow:fence'))
     assert.deepEqual(left, [])

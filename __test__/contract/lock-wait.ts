@@ -34,7 +34,7 @@ export function lockWait(backend: Backend): void {
 
   async function assertNothingLeft(): Promise<void> {
     const left = await data.keys()
-    const kept = left.filter((key) => !/ferroflow:(fence(:\{\w+\})?|held|(withdrawn|request):.*)$/.test(key))
+    const kept = left.filter((key) => !/ferroflow:(fence(:\{\w+\})?|held|(withdrawn|request|forced):.*)$/.test(key))
     assert.deepEqual(kept, [])
   }
 
@@ -323,7 +323,7 @@ export function lockWait(backend: Backend): void {
     assert.deepEqual(lost, ['LOCK_LOST', 'LOCK_LOST', 'LOCK_LOST'])
     await until('only the other one is left', async () => {
       const left = (await data.keys()).filter(
-        (key) => !/ferroflow:(fence(:\{\w+\})?|held|(withdrawn|request):.*)$/.test(key),
+        (key) => !/ferroflow:(fence(:\{\w+\})?|held|(withdrawn|request|forced):.*)$/.test(key),
       )
       return left.join() === 'fm:lock:taken'
     })

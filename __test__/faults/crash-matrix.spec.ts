@@ -1,10 +1,12 @@
 /**
  * Every mutating operation, cut and killed at every moment. CRASH_CASES says how many cases, CRASH_SEED which,
- * CRASH_CASE runs one of them alone: `npm run test:crash -- --cases 10000 --seed 7 --case 4711`.
+ * CRASH_FROM with which number to begin, CRASH_CASE runs one of them alone: `npm run test:crash -- --cases 10000 --seed 7 --case 4711`.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { Lane, type Tally, caseOf, describeCase } from './crash-matrix'
+import { caseOf, describeCase } from './crash-case'
+import { Lane } from './crash-matrix'
+import type { Tally } from './crash-outcome'
 
 const LANES = 3
 /** More would say the same again. */
@@ -12,12 +14,13 @@ const FAILURES = 10
 
 const count = Number(process.env['CRASH_CASES'] ?? 500)
 const seed = Number(process.env['CRASH_SEED'] ?? 1)
+const from = Number(process.env['CRASH_FROM'] ?? 0)
 const only = process.env['CRASH_CASE']
 
 describe('the crash matrix', () => {
   it('holds what was promised, whatever fails', async (t) => {
-    const first = only === undefined ? 0 : Number(only)
-    const end = only === undefined ? count : first + 1
+    const first = only === undefined ? from : Number(only)
+    const end = only === undefined ? from + count : first + 1
     let number = first
     const failures: string[] = []
     const work = async (): Promise<Tally> => {

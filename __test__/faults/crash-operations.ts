@@ -45,6 +45,8 @@ export interface Operation {
   lock?: boolean
   /** Takes one entry after the other; each is whole, but there may be fewer than before. */
   piecemeal?: boolean
+  /** Not repeated, or not always recognised by its repetition: a lost reply may be OUTCOME_UNKNOWN. */
+  uncertain?: boolean
 }
 
 type Call<T> = (by: Clients, prepared: T) => Promise<unknown>
@@ -81,6 +83,14 @@ const locks: Operation[] = [
     Boolean(await by.locks.acquire(id, { ttl: 60_000, fair: true })),
   ),
   operation('acquireLock', nothing, async (by, id) => Boolean(await by.locks.acquireLock(id, 60_000))),
+  {
+    ...operation('acquireLock and release', nothing, async (by, id) => {
+      const lock = await by.locks.acquireLock(id, 60_000)
+      await lock?.release()
+      return lock !== null
+    }),
+    calls: 2,
+  },
   { ...operation('withLock', nothing, (by, id) => by.locks.withLock(id, () => 'done', 60_000)), calls: 2 },
   {
     ...operation('withLock in order', nothing, (by, id) =>
@@ -108,7 +118,11 @@ const locks: Operation[] = [
 ].map((each) => ({ ...each, lock: true }))
 
 const others: Operation[] = [
-  operation('release', held, (by, key) => by.locks.release(key, TOKEN)),
+  {
+    // Until when it is ours is known only where it was acquired.
+    ...operation('release of a token from elsewhere', held, (by, key) => by.locks.release(key, TOKEN)),
+    uncertain: true,
+  },
   operation('extend', held, (by, key) => by.locks.extend(key, TOKEN, 900_000)),
   operation('extend to less', held, (by, key) => by.locks.extend(key, TOKEN, 300_000)),
   operation('forceRelease', held, (by, key) => by.locks.forceRelease(key)),
@@ -183,11 +197,15 @@ async function running({ service }: Clients): Promise<string> {
   return run
 }
 
+/** Two claims of the same millisecond look alike, so none is repeated. */
+const UNCERTAIN = new Set(['claimStepForExecution'])
+
 /** The writes that take a fence, without and with one. */
 const fenceable = Object.entries(WRITES).flatMap(([name, prepare]) =>
   [undefined, { fence: 7 }].map((options): Operation => {
     return {
       name: options === undefined ? name : `${name} under a fence`,
+      uncertain: UNCERTAIN.has(name),
       prepare: async (sound) => {
         const { write } = await prepare(sound)
         return (by) => write(options, by)

@@ -2,10 +2,10 @@
 import type { RespClient } from '../helpers/resp-client'
 
 /** Our own beside the locks, which no other entry has to agree with: the counter, the list, given up claims, answers. */
-const ASIDE = /ferroflow:(fence|held|(withdrawn|request):.*)$/
+const ASIDE = /ferroflow:(fence|held|(withdrawn|request|forced):.*)$/
 
 const MOMENTS: [RegExp, string][] = [
-  [/ff1:[^"]*/g, '(token)'],
+  [/\bff1:[^"]*/g, '(token)'],
   [/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, '(id)'],
   [/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z/g, '(time)'],
   [/\b1[5-9]\d{14}\b/g, '(micros)'],

@@ -223,9 +223,10 @@ export class Data {
     return (await this.command('EXISTS', key)) === 1
   }
 
+  /** Without what says for a minute that a request was carried out. */
   async keys(): Promise<string[]> {
     const keys = (await this.connection.command('KEYS', '*')) as string[]
-    const own = keys.filter((key) => key.startsWith(this.#prefix))
+    const own = keys.filter((key) => key.startsWith(this.#prefix) && !key.includes('ferroflow:request:'))
     return own.map((key) => key.slice(this.#prefix.length)).toSorted()
   }
 

@@ -9,7 +9,7 @@ use napi::{Env, JsValue, Unknown};
 use crate::connection::command::Command;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Operation;
-use crate::runtime::{Answer, Environment, Output};
+use crate::runtime::{Answer, Environment, Output, Settler};
 use crate::time::Millis;
 
 /// Most words fit, and are then read in one call.
@@ -22,6 +22,16 @@ pub(super) fn answer<'env>(
     task: impl Future<Output = Answer> + Send + 'static,
 ) -> napi::Result<Unknown<'env>> {
     let answer = Environment::of(env)?.submit_task(operation, task)?;
+    Ok(promise(env, answer))
+}
+
+/// Starts an operation that has what settles the promise that is returned.
+pub(super) fn answer_later<'env>(
+    env: &'env Env,
+    operation: &'static Operation,
+    start: impl FnOnce(Settler),
+) -> napi::Result<Unknown<'env>> {
+    let answer = Environment::of(env)?.promise(operation, start)?;
     Ok(promise(env, answer))
 }
 

@@ -7,12 +7,12 @@ use napi::{Env, Unknown};
 use napi_derive::napi;
 use tokio::sync::Notify;
 
-use super::arguments::{answer, done, fence, millis, thrown};
+use super::arguments::{answer, answer_later, done, fence, millis, thrown};
 use super::connection::{NativeConnection, next_id};
 use super::handle::{Held, closed_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
-use crate::lock::acquire::{Acquisition, Request, acquire};
+use crate::lock::acquire::{Acquisition, Request, acquire, acquire_then};
 use crate::lock::engine::Locks;
 use crate::lock::hold::{Ended, Hold, Owner};
 use crate::lock::machine::{Caps, Loss, Outcome, Terms};
@@ -73,7 +73,7 @@ impl LockRequest {
                 Ok::<_, Error>(Replicas { count: count.get() as u32, timeout })
             })
             .transpose()?;
-        Ok(Request { key: self.key, terms, claimant: locks.claimant(self.label, caps), replicas })
+        Ok(Request { key: self.key, terms, signature: locks.signature(&self.label, caps), replicas })
     }
 }
 
@@ -128,16 +128,19 @@ impl NativeLocks {
         wait: f64,
         poll: f64,
     ) -> napi::Result<Unknown<'env>> {
-        let locks = self.open_locks();
-        answer(env, operation!("lock.acquire"), async move {
-            let locks = locks?;
-            let request = LockRequest { key, ttl, wait, poll, ..LockRequest::default() }.check(&locks)?;
-            let acquisition = acquire(&locks, &request, locks.until_closing()).await;
-            if let Outcome::Granted { token, fence } = &acquisition.outcome {
-                locks.remember(token, &request.key, *fence, acquisition.machine.valid_until());
-                return Ok(Output::text(token.as_str()));
-            }
-            not_granted(&locks, acquisition)
+        let wanted = LockRequest { key, ttl, wait, poll, ..LockRequest::default() };
+        let request = self.open_locks().and_then(|locks| Ok((wanted.check(&locks)?, locks)));
+        answer_later(env, operation!("lock.acquire"), |settler| match request {
+            Err(error) => settler.settle(Err(error)),
+            Ok((request, locks)) => acquire_then(&locks, request, |locks, acquisition| {
+                settler.settle(match acquisition {
+                    Acquisition { outcome: Outcome::Granted { token, fence }, machine, claim } => {
+                        locks.remember(token.clone(), claim.key, fence, machine.valid_until());
+                        Ok(Output::text(token))
+                    }
+                    acquisition => not_granted(locks, acquisition),
+                });
+            }),
         })
     }
 
@@ -146,11 +149,10 @@ impl NativeLocks {
     #[napi(ts_return_type = "Promise<unknown>")]
     pub fn release<'env>(&self, env: &'env Env, key: String, token: String) -> napi::Result<Unknown<'env>> {
         let locks = self.open_locks();
-        answer(
-            env,
-            operation!("lock.release"),
-            async move { locks?.release(&key, &token).await.map(ownership) },
-        )
+        answer_later(env, operation!("lock.release"), |settler| match locks {
+            Err(error) => settler.settle(Err(error)),
+            Ok(locks) => locks.release(key, token, |outcome| settler.settle(outcome.map(ownership))),
+        })
     }
 
     /// Resolves `true` if the lock was held under this token and has `ttl` milliseconds left now, `false` if nobody
@@ -273,7 +275,7 @@ impl NativeHold {
                     () = locks.until_closing() => {}
                 }
             };
-            let acquisition = acquire(&locks, &request, stopped).await;
+            let acquisition = acquire(&locks, request, stopped).await;
             let Outcome::Granted { token, fence } = acquisition.outcome.clone() else {
                 return not_granted(&locks, acquisition);
             };
@@ -281,7 +283,12 @@ impl NativeHold {
             if kept {
                 drop(hold.set(Hold::keep(&locks, acquisition, &token, fence, owner)?));
             } else {
-                locks.remember(&token, &request.key, fence, acquisition.machine.valid_until());
+                locks.remember(
+                    token.clone(),
+                    acquisition.claim.key,
+                    fence,
+                    acquisition.machine.valid_until(),
+                );
             }
             let details = [Output::text(token), Output::Number(fence as f64)];
             Ok(Output::List([Output::text("granted"), attempts].into_iter().chain(details).collect()))

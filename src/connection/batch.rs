@@ -208,7 +208,9 @@ impl Batch {
 
     /// Matches a reply with the oldest request. `None` if its caller gave up, or nobody asked.
     pub fn reply(&mut self, outcome: Result<Reply>) -> Option<Settled> {
-        self.take_answered()?.sink.map(|sink| Settled(sink, outcome))
+        let mut request = self.take_answered()?;
+        let sink = request.sink.take()?;
+        Some(Settled(sink, outcome.map_err(|error| request.judge(error))))
     }
 
     /// Takes out the request that a reply belongs to, to be settled or sent elsewhere. `None` if the reply is not the

@@ -95,6 +95,16 @@ impl Request {
         Some(Settled(sink, Err(if may_have_happened { no_reply(self.repeat) } else { error })))
     }
 
+    /// What the error of a server means for all copies of it: one that was refused did nothing, but the one before it
+    /// may have, if its reply was lost.
+    pub(super) fn judge(&self, error: Error) -> Error {
+        let did_nothing = matches!(error.kind(), ErrorKind::ServerNotReady | ErrorKind::NoPermission);
+        if did_nothing && self.attempted && self.repeat != Repeat::Read {
+            return outcome_unknown(&format!("sent again, it was refused: {}", error.message()));
+        }
+        error
+    }
+
     /// Its time is over before it was sent, or sent again.
     pub(super) fn late(&self, unavailable: &str) -> Error {
         match &self.refusal {

@@ -86,6 +86,11 @@ impl JournalKeys {
         Ok(format!("{}:version:{workflow}:{graph_hash}", self.prefix))
     }
 
+    /// The string that says that this request was carried out.
+    pub fn request(&self, id: &str) -> String {
+        self.of("ferroflow:request", id)
+    }
+
     /// An index of our own over all runs: `{prefix}:runs`, or one of its parts.
     pub fn runs(&self, part: &[&str]) -> String {
         let mut key = format!("{}:runs", self.prefix);

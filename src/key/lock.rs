@@ -66,6 +66,11 @@ impl LockKeys {
         format!("{}:{id}", self.beside(key, "request"))
     }
 
+    /// The string that holds the token under which a lock was held when it was last released by force.
+    pub fn forced(&self, key: &str) -> String {
+        format!("{}:{key}", self.beside(key, "forced"))
+    }
+
     /// The sorted set of the claims that wait for a lock in their order.
     pub fn queue(&self, key: &str) -> String {
         format!("{}:{key}", self.beside(key, "queue"))

@@ -1,6 +1,6 @@
 //! Runs the machine until the lock is granted, or is not.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::engine::Locks;
+use super::engine::{Locks, Underway};
 use super::machine::{Action, Event, Machine, Outcome, Terms};
-use super::token::Claimant;
+use super::token::Signature;
 use super::{Claim, ReleaseWatch, Replicas};
 use crate::metrics::LOCKS;
+use crate::runtime::io_thread;
 
 /// A lock that is wanted.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub struct Request {
     /// How it is wanted.
     pub terms: Terms,
     /// Who wants it.
-    pub claimant: Claimant,
+    pub signature: Signature,
     /// How many replicas must know of it.
     pub replicas: Option<Replicas>,
 }
@@ -41,78 +42,159 @@ pub struct Acquisition {
 /// Acquires a lock, unless `given_up` resolves first.
 pub async fn acquire(
     locks: &Arc<Locks>,
-    request: &Request,
+    request: Request,
     given_up: impl Future<Output = ()>,
 ) -> Acquisition {
-    let since = Instant::now();
-    let acquisition = run(locks, request, given_up).await;
-    match acquisition.outcome {
-        Outcome::Granted { .. } => {
-            LOCKS.wait.observe(since.elapsed());
-            LOCKS.granted.add(1);
-        }
-        Outcome::Refused { .. } => LOCKS.refused.add(1),
-        Outcome::NotReplicated { .. } => LOCKS.not_replicated.add(1),
-        Outcome::Abandoned => LOCKS.abandoned.add(1),
-        Outcome::Failed(_) => LOCKS.failed.add(1),
-    }
-    acquisition
+    let (trial, claim, first) = Trial::start(locks, request);
+    trial.go_on(locks, claim, first, given_up).await
 }
 
-async fn run(locks: &Arc<Locks>, request: &Request, given_up: impl Future<Output = ()>) -> Acquisition {
-    let mut given_up = pin!(given_up);
-    let mut claim = Claim {
-        key: request.key.clone(),
-        id: request.claimant.claim(),
-        ttl: request.terms.ttl,
-        attempt: 0,
-        repetition: 0,
-        floor: locks.floor(),
-        fair: request.terms.fair,
-        replicas: request.replicas,
-    };
-    let (mut machine, first) = Machine::start(request.terms, (locks.now)());
-    let mut actions = VecDeque::from([first]);
-    let mut generation = 0;
-    let mut waiting: Option<Waiting> = None;
-    loop {
-        let event = match actions.pop_front() {
-            Some(Action::Attempt { generation: wanted }) => {
-                if wanted != generation {
-                    generation = wanted;
-                    claim.id = request.claimant.claim();
-                }
-                claim.attempt = machine.attempts();
-                claim.floor = locks.floor();
-                tokio::select! {
-                    biased;
-                    () = &mut given_up => Event::AskedToAbandon,
-                    answer = locks.store.try_acquire(&claim) => Event::Answered(answer),
-                }
+/// Acquires a lock that nobody gives up but the owner of all locks, by closing them, and calls `then` on the I/O
+/// thread. The first attempt is no task of its own: it leaves and ends with all others of its round.
+pub fn acquire_then(
+    locks: &Arc<Locks>,
+    request: Request,
+    then: impl FnOnce(&Arc<Locks>, Acquisition) + Send + 'static,
+) {
+    let (mut trial, claim, _) = Trial::start(locks, request);
+    let owner = Arc::clone(locks);
+    locks.attempt_then(claim, move |mut claim, answer| {
+        let event = answer.map_or(Event::AskedToAbandon, Event::Answered);
+        match trial.on(&owner, &mut claim, event) {
+            Step::End(outcome) => then(&owner, trial.end(claim, outcome)),
+            step => {
+                // Without an I/O thread nobody would be here.
+                let _ = io_thread::spawn(async move {
+                    let acquisition = trial.go_on(&owner, claim, step, owner.until_closing()).await;
+                    then(&owner, acquisition);
+                });
             }
-            Some(Action::Withdraw { .. }) => {
-                locks.withdraw_later(claim.key.clone(), claim.id.clone(), claim.ttl);
-                continue;
-            }
-            Some(Action::Settle(outcome)) => return Acquisition { machine, outcome, claim },
-            // The others belong to a lock that is held.
-            Some(_) => continue,
-            None => {
-                let waiting = waiting.get_or_insert_with(|| Waiting::enter(locks, &claim.key));
-                // Of those who wait here without an order, one is enough to watch the lock.
-                let alone = claim.fair || waiting.has_turn();
-                let timer =
-                    if alone { machine.next_timer().unwrap_or_default() } else { machine.gives_up_at() };
-                let pause = Duration::from_millis(timer.saturating_sub((locks.now)()));
-                tokio::select! {
-                    biased;
-                    () = &mut given_up => Event::AskedToAbandon,
-                    () = waiting.announced() => Event::Announced,
-                    () = sleep(pause) => Event::Elapsed,
-                }
-            }
+        }
+    });
+}
+
+/// The attempts to acquire one lock.
+struct Trial {
+    machine: Machine,
+    signature: Signature,
+    generation: u32,
+    since: Instant,
+    /// Closing waits for it, since it may come to hold a lock.
+    _underway: Underway,
+}
+
+/// What an acquisition comes to next.
+enum Step {
+    Attempt,
+    Pause,
+    End(Outcome),
+}
+
+impl Trial {
+    fn start(locks: &Arc<Locks>, request: Request) -> (Self, Claim, Step) {
+        let Request { key, terms, signature, replicas } = request;
+        let (machine, first) = Machine::start(terms, (locks.now)());
+        let mut claim = Claim {
+            key,
+            id: signature.claim(),
+            ttl: terms.ttl,
+            attempt: 0,
+            repetition: 0,
+            floor: 0,
+            fair: terms.fair,
+            replicas,
         };
-        actions.extend(machine.on((locks.now)(), event));
+        let mut trial =
+            Self { machine, signature, generation: 0, since: Instant::now(), _underway: locks.begin() };
+        let step = trial.carry_out(locks, &mut claim, [first]);
+        (trial, claim, step)
+    }
+
+    fn on(&mut self, locks: &Arc<Locks>, claim: &mut Claim, event: Event) -> Step {
+        let actions = self.machine.on((locks.now)(), event);
+        self.carry_out(locks, claim, actions)
+    }
+
+    fn carry_out(
+        &mut self,
+        locks: &Arc<Locks>,
+        claim: &mut Claim,
+        actions: impl IntoIterator<Item = Action>,
+    ) -> Step {
+        let mut step = Step::Pause;
+        for action in actions {
+            match action {
+                Action::Attempt { generation } => {
+                    if generation != self.generation {
+                        self.generation = generation;
+                        claim.id = self.signature.claim();
+                    }
+                    claim.attempt = self.machine.attempts();
+                    claim.floor = locks.floor();
+                    step = Step::Attempt;
+                }
+                Action::Withdraw { .. } => {
+                    locks.withdraw_later(claim.key.clone(), claim.id.clone(), claim.ttl);
+                }
+                Action::Settle(outcome) => step = Step::End(outcome),
+                // They belong to a lock that is held.
+                Action::Extend { .. } | Action::Release | Action::Probe | Action::Report(_) => {}
+            }
+        }
+        step
+    }
+
+    async fn go_on(
+        mut self,
+        locks: &Arc<Locks>,
+        mut claim: Claim,
+        mut step: Step,
+        given_up: impl Future<Output = ()>,
+    ) -> Acquisition {
+        let mut given_up = pin!(given_up);
+        let mut waiting: Option<Waiting> = None;
+        loop {
+            let event = match step {
+                Step::Attempt => tokio::select! {
+                    biased;
+                    () = &mut given_up => Event::AskedToAbandon,
+                    answer = locks.attempt(&claim) => Event::Answered(answer),
+                },
+                Step::Pause => {
+                    let waiting = waiting.get_or_insert_with(|| Waiting::enter(locks, &claim.key));
+                    // Of those who wait here without an order, one is enough to watch the lock.
+                    let alone = claim.fair || waiting.has_turn();
+                    let timer = if alone {
+                        self.machine.next_timer().unwrap_or_default()
+                    } else {
+                        self.machine.gives_up_at()
+                    };
+                    let pause = Duration::from_millis(timer.saturating_sub((locks.now)()));
+                    tokio::select! {
+                        biased;
+                        () = &mut given_up => Event::AskedToAbandon,
+                        () = waiting.announced() => Event::Announced,
+                        () = sleep(pause) => Event::Elapsed,
+                    }
+                }
+                Step::End(outcome) => return self.end(claim, outcome),
+            };
+            step = self.on(locks, &mut claim, event);
+        }
+    }
+
+    fn end(self, claim: Claim, outcome: Outcome) -> Acquisition {
+        match &outcome {
+            Outcome::Granted { .. } => {
+                LOCKS.wait.observe(self.since.elapsed());
+                LOCKS.granted.add(1);
+            }
+            Outcome::Refused { .. } => LOCKS.refused.add(1),
+            Outcome::NotReplicated { .. } => LOCKS.not_replicated.add(1),
+            Outcome::Abandoned => LOCKS.abandoned.add(1),
+            Outcome::Failed(_) => LOCKS.failed.add(1),
+        }
+        Acquisition { machine: self.machine, outcome, claim }
     }
 }
 

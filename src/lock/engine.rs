@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::acquire::Rooms;
 use super::hold::Ask;
 use super::index::Index;
-use super::machine::{Caps, Moment};
-use super::token::Claimant;
-use super::{Extent, LockStore, Ownership, STRAY_ATTEMPT};
+use super::machine::{Caps, Moment, expiry};
+use super::round::Round;
+use super::token::{Claimant, Signature};
+use super::{Extent, LockStore, Ownership, Release, STRAY_ATTEMPT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::LOCKS;
 use crate::runtime::io_thread;
@@ -32,8 +33,11 @@ pub struct Locks {
     pub store: Arc<dyn LockStore>,
     /// Who waits here, by lock.
     pub(super) rooms: Rooms,
+    pub(super) round: Round,
     pub(super) index: Index,
     host: String,
+    /// Of claims without label and caps, as most are.
+    plain_signature: Signature,
     /// Whether they are entered in the list.
     listed: bool,
     held: Mutex<HashMap<String, Held>>,
@@ -42,6 +46,7 @@ pub struct Locks {
     /// How many locks must be known before those whose time is over are looked for.
     forget_at: AtomicUsize,
     closing: watch::Sender<bool>,
+    underway: Arc<Tally>,
     /// What time it is, on the clock that counts suspend.
     pub(super) now: fn() -> Moment,
 }
@@ -56,11 +61,41 @@ pub(super) struct Held {
     keeper: Keeper,
 }
 
+/// Counts what may still come to hold a lock, or to free one, so that closing can wait for it.
+#[derive(Default)]
+struct Tally {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+/// One that is counted, until it is dropped.
+pub(super) struct Underway(Arc<Tally>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}
+
+impl Tally {
+    async fn until_none(&self) {
+        loop {
+            let none = self.none.notified();
+            if self.count.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+}
+
 enum Keeper {
     /// Nobody: it expires then.
     Until(Moment),
-    /// A task that renews it, and hears us here.
-    Task(mpsc::WeakUnboundedSender<Ask>),
+    /// A task that renews it, hears us here, and says until when it is ours for certain.
+    Task(mpsc::WeakUnboundedSender<Ask>, Arc<AtomicU64>),
 }
 
 impl Held {
@@ -73,6 +108,10 @@ impl Held {
 /// Whether a withdrawal that failed is tried again. It may be, as often as it takes: it changes nothing of others.
 pub(super) fn withdraw_again(error: &Error) -> bool {
     error.kind().retryable() || error.kind() == ErrorKind::OutcomeUnknown
+}
+
+fn signature(host: &str, label: &str, caps: Caps) -> Signature {
+    Claimant { host: host.to_owned(), pid: std::process::id(), label: label.to_owned(), caps }.signature()
 }
 
 fn boot_millis() -> Moment {
@@ -95,20 +134,26 @@ impl Locks {
         Arc::new(Self {
             store,
             rooms: Rooms::default(),
+            round: Round::default(),
             index: Index::default(),
+            plain_signature: signature(&host, "", Caps::default()),
             host,
             listed,
             held: Mutex::default(),
             floor: AtomicU64::new(0),
             forget_at: AtomicUsize::new(FORGET_AT),
             closing: watch::Sender::new(false),
+            underway: Arc::default(),
             now,
         })
     }
 
-    /// What a claim of this owner says.
-    pub fn claimant(&self, label: String, caps: Caps) -> Claimant {
-        Claimant { host: self.host.clone(), pid: std::process::id(), label, caps }
+    /// What the claims of this owner say.
+    pub fn signature(&self, label: &str, caps: Caps) -> Signature {
+        if label.is_empty() && caps == Caps::default() {
+            return self.plain_signature.clone();
+        }
+        signature(&self.host, label, caps)
     }
 
     pub(super) fn floor(&self) -> u64 {
@@ -120,7 +165,7 @@ impl Locks {
     }
 
     /// Remembers a lock that nobody renews.
-    pub fn remember(self: &Arc<Self>, token: &str, key: &str, fence: u64, valid_until: Option<Moment>) {
+    pub fn remember(self: &Arc<Self>, token: String, key: String, fence: u64, valid_until: Option<Moment>) {
         self.remember_with(token, key, fence, Keeper::Until(valid_until.unwrap_or_default()));
     }
 
@@ -131,20 +176,22 @@ impl Locks {
         key: &str,
         fence: u64,
         keeper: &mpsc::UnboundedSender<Ask>,
+        valid_until: &Arc<AtomicU64>,
     ) {
-        self.remember_with(token, key, fence, Keeper::Task(keeper.downgrade()));
+        let keeper = Keeper::Task(keeper.downgrade(), Arc::clone(valid_until));
+        self.remember_with(token.to_owned(), key.to_owned(), fence, keeper);
     }
 
-    fn remember_with(self: &Arc<Self>, token: &str, key: &str, fence: u64, keeper: Keeper) {
+    fn remember_with(self: &Arc<Self>, token: String, key: String, fence: u64, keeper: Keeper) {
         self.floor.fetch_max(fence, Ordering::Relaxed);
-        let held = Held { key: key.to_owned(), fence, since: (self.now)(), listed: false, keeper };
+        let held = Held { key, fence, since: (self.now)(), listed: false, keeper };
         let mut all = self.held();
         // Tokens that were never released are forgotten now and then; those that the list has, when it is kept.
         if all.len() >= self.forget_at.load(Ordering::Relaxed) {
             all.retain(|_, held| held.listed || !held.is_over((self.now)()));
             self.forget_at.store(2 * all.len().max(FORGET_AT), Ordering::Relaxed);
         }
-        all.insert(token.to_owned(), held);
+        all.insert(token, held);
         drop(all);
         if self.listed {
             self.index.changed(self);
@@ -179,32 +226,60 @@ impl Locks {
         listed
     }
 
-    /// The task that keeps this lock, if there is one.
-    fn keeper_of(&self, key: &str, token: &str) -> Option<mpsc::UnboundedSender<Ask>> {
+    /// Until when a lock that was acquired here is ours for certain, 0 for any other; and the task that keeps it, if there
+    /// is one.
+    fn holding(&self, key: &str, token: &str) -> (Moment, Option<mpsc::UnboundedSender<Ask>>) {
         match self.held().get(token) {
-            Some(Held { key: held, keeper: Keeper::Task(keeper), .. }) if held == key => keeper.upgrade(),
-            _ => None,
+            Some(held) if held.key == key => match &held.keeper {
+                Keeper::Until(moment) => (*moment, None),
+                Keeper::Task(keeper, valid_until) => (valid_until.load(Ordering::Acquire), keeper.upgrade()),
+            },
+            _ => (0, None),
         }
     }
 
-    /// Frees a lock.
-    pub async fn release(self: &Arc<Self>, key: &str, token: &str) -> Result<Ownership> {
+    /// What became of a lock that was to be released, and was ours until then for certain. Who else could have freed it?
+    /// It has not expired, nobody else knows the token, and had it been released by force, the store would say so. So one
+    /// that is gone was freed by the copy of our request whose answer was lost, unless another request of ours did it.
+    pub(super) fn released(
+        self: &Arc<Self>,
+        token: &str,
+        valid_until: Moment,
+        how: Release,
+    ) -> Result<Ownership> {
+        let ownership = match how {
+            Release::Answered(ownership) => ownership,
+            Release::Unclear(_) if self.held().contains_key(token) && (self.now)() < valid_until => {
+                Ownership::Ours
+            }
+            Release::Unclear(error) => return Err(error),
+        };
+        self.forget(token);
+        Ok(ownership)
+    }
+
+    /// Frees a lock, and calls `then` on the I/O thread.
+    pub fn release(
+        self: &Arc<Self>,
+        key: String,
+        token: String,
+        then: impl FnOnce(Result<Ownership>) + Send + 'static,
+    ) {
+        let (valid_until, keeper) = self.holding(&key, &token);
         // Whoever renews it must not bring it back.
-        let keeper = self.keeper_of(key, token);
         if let Some(keeper) = keeper {
             drop(keeper.send(Ask::Abandon));
         }
-        let outcome = self.store.release(key, token).await;
-        if outcome.is_ok() {
-            self.forget(token);
-        }
-        outcome
+        let this = Arc::clone(self);
+        self.release_then((key, token), move |(_, token), how| {
+            then(how.and_then(|how| this.released(&token, valid_until, how)));
+        });
     }
 
     /// Sets the time left of a lock.
     pub async fn extend(self: &Arc<Self>, key: &str, token: &str, ttl: Millis) -> Result<Ownership> {
         // Whoever keeps it must know until when it lasts.
-        let keeper = self.keeper_of(key, token);
+        let (_, keeper) = self.holding(key, token);
         if let Some(keeper) = keeper {
             let (answer, answered) = oneshot::channel();
             let asked = keeper.send(Ask::Extend(ttl, answer)).is_ok();
@@ -214,13 +289,21 @@ impl Locks {
             return Ok(Ownership::Expired);
         }
         let asked_at = (self.now)();
-        let ownership = self.store.extend(key, token, ttl, Extent::Exact).await?;
-        if ownership != Ownership::Ours {
+        let outcome = self.store.extend(key, token, ttl, Extent::Exact).await;
+        if outcome.as_ref().is_ok_and(|ownership| *ownership != Ownership::Ours) {
             self.forget(token);
         } else if let Some(Held { keeper: Keeper::Until(moment), .. }) = self.held().get_mut(token) {
-            *moment = asked_at + ttl.get();
+            let until = expiry(asked_at, ttl);
+            // Whether an extension without an answer arrived is not known, so the earlier of the two ends counts.
+            *moment = if outcome.is_ok() { until } else { until.min(*moment) };
         }
-        Ok(ownership)
+        outcome
+    }
+
+    /// Counts an acquisition or a withdrawal, for [`Locks::close`].
+    pub(super) fn begin(&self) -> Underway {
+        self.underway.count.fetch_add(1, Ordering::AcqRel);
+        Underway(Arc::clone(&self.underway))
     }
 
     /// Sees, in the background, that a claim comes to nothing: it may have been granted to nobody, and its TTL must
@@ -229,8 +312,10 @@ impl Locks {
         let this = Arc::clone(self);
         // Also if it was not granted yet: an attempt may still be on its way.
         let expired_at = (self.now)() + ttl.get() + STRAY_ATTEMPT.get();
+        let underway = self.begin();
         // Without an I/O thread there was no attempt either.
         let _ = io_thread::spawn(async move {
+            let _underway = underway;
             while let Err(error) = this.store.withdraw(&key, &claim).await {
                 if !withdraw_again(&error) || (this.now)() >= expired_at {
                     return;
@@ -240,7 +325,7 @@ impl Locks {
         });
     }
 
-    /// Frees everything that is held, and ends every wait. Idempotent; nothing is acquired afterwards.
+    /// Frees everything that is held or on its way, and ends every wait. Idempotent; nothing is acquired afterwards.
     pub async fn close(self: &Arc<Self>) {
         self.closing.send_replace(true);
         let held = std::mem::take(&mut *self.held());
@@ -254,7 +339,7 @@ impl Locks {
             match held.keeper {
                 Keeper::Until(moment) if moment <= now => {}
                 Keeper::Until(_) => release.push((held.key.clone(), token)),
-                Keeper::Task(keeper) => {
+                Keeper::Task(keeper, _) => {
                     drop(keeper.upgrade().map(|keeper| keeper.send(Ask::Close)));
                     release.push((held.key.clone(), token));
                 }
@@ -263,12 +348,13 @@ impl Locks {
                 ended.push((held.key, held.fence));
             }
         }
-        if release.is_empty() && ended.is_empty() {
-            return;
-        }
+        let list = async {
+            if !ended.is_empty() {
+                drop(self.store.list_changes(&[], &ended).await);
+            }
+        };
         // What cannot be freed expires.
-        let freeing =
-            async { tokio::join!(self.store.release_all(&release), self.store.list_changes(&[], &ended)) };
+        let freeing = async { tokio::join!(self.free_all(&release), list, self.underway.until_none()) };
         let _ = timeout(CLOSE_TIMEOUT, freeing).await;
     }
 

@@ -69,7 +69,7 @@ impl Hold {
         let (asks, heard) = mpsc::unbounded_channel();
         let valid_until = Arc::new(AtomicU64::new(acquisition.machine.valid_until().unwrap_or(0)));
         let alive_at = Arc::new(AtomicU64::new((locks.now)()));
-        locks.remember_kept(token, &acquisition.claim.key, fence, &asks);
+        locks.remember_kept(token, &acquisition.claim.key, fence, &asks, &valid_until);
         let keeper = Keeper {
             locks: Arc::clone(locks),
             machine: acquisition.machine,
@@ -154,7 +154,7 @@ impl Keeper {
                         Event::AskedToExtend(ttl)
                     }
                     Some(Ask::Release(answer)) => {
-                        releasing = Some(answer);
+                        releasing = Some((answer, self.valid_until.load(Ordering::Acquire)));
                         Event::AskedToRelease
                     }
                     Some(Ask::Close) => {
@@ -187,8 +187,9 @@ impl Keeper {
         }
         self.valid_until.store(0, Ordering::Release);
         // An extension that is still under way keeps its place before the release.
-        if let Some(answer) = releasing {
-            let outcome = self.locks.store.release(&self.key, &self.token).await;
+        if let Some((answer, valid_until)) = releasing {
+            let released = self.locks.free(&self.key, &self.token).await;
+            let outcome = released.and_then(|how| self.locks.released(&self.token, valid_until, how));
             if outcome.is_err() {
                 // Nobody will ask again, and until its TTL is over the lock would keep everyone out.
                 self.locks.withdraw_later(self.key.clone(), self.claim.clone(), self.ttl);

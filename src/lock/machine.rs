@@ -74,7 +74,7 @@ enum Extension {
 
 /// When a lock expires by our own clock: counted from before the request left, and a little early, since clocks differ
 /// in rate and the server counts whole milliseconds.
-fn expiry(sent_at: Moment, ttl: Millis) -> Moment {
+pub(super) fn expiry(sent_at: Moment, ttl: Millis) -> Moment {
     let drift = ttl.get() / 100 + 2;
     sent_at + ttl.get().saturating_sub(drift)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch,
-    STRAY_ATTEMPT,
+    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, Release,
+    ReleaseWatch, STRAY_ATTEMPT,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
@@ -126,7 +126,7 @@ impl LockStore for MemoryLocks {
         })
     }
 
-    async fn release(&self, key: &str, token: &str) -> Result<Ownership> {
+    async fn release(&self, key: &str, token: &str) -> Result<Release> {
         let lock = self.keys.lock(key)?;
         let ownership = self.engine.atomically(|db| {
             let ownership = ownership(db, &lock, token)?;
@@ -138,7 +138,7 @@ impl LockStore for MemoryLocks {
         if ownership == Ownership::Ours {
             self.announce(&lock);
         }
-        Ok(ownership)
+        Ok(Release::Answered(ownership))
     }
 
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()> {
@@ -156,13 +156,6 @@ impl LockStore for MemoryLocks {
         })?;
         if free {
             self.announce(&lock);
-        }
-        Ok(())
-    }
-
-    async fn release_all(&self, locks: &[(String, String)]) -> Result<()> {
-        for (key, token) in locks {
-            self.release(key, token).await?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! - [`token`]: what the value of a lock says
 //! - [`machine`]: one acquisition as a state machine without I/O: waiting, holding, renewing, losing, releasing
 //! - [`acquire`], [`hold`]: run the machine against a store, before and after the lock is granted
+//! - `round`: what is asked of the store at the same time, and so together
 //! - [`engine`]: the locks of one owner: what it holds, who waits, what closing means
 //! - [`index`]: the list of what is held
 //! - `simulation` (tests): thousands of random histories on a simulated clock and network
@@ -11,6 +12,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 
 pub mod acquire;
 pub mod engine;
@@ -19,12 +21,13 @@ pub mod index;
 pub mod machine;
 pub mod memory;
 pub mod redis;
+mod round;
 #[cfg(test)]
 mod simulation;
 pub mod token;
 
 use crate::connection::Backend;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::LockKeys;
 use crate::time::Millis;
 
@@ -116,6 +119,16 @@ pub enum Ownership {
     Taken(Vec<u8>),
 }
 
+/// How a release ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Release {
+    /// The server said so.
+    Answered(Ownership),
+    /// It was sent again, and by then the lock was not held under the token, and had not been released by force: freed by
+    /// the copy whose answer was lost, or lost before. The error is for a caller who does not know better.
+    Unclear(Error),
+}
+
 /// The state of a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
@@ -156,15 +169,27 @@ pub trait LockStore: Send + Sync {
     /// recognised by its claim.
     async fn try_acquire(&self, claim: &Claim) -> Result<Attempt>;
 
+    /// Whether asking for several things at once costs less than asking for one after the other.
+    fn gains_by_rounds(&self) -> bool {
+        false
+    }
+
+    /// Makes several attempts, each for itself, and answers in their order.
+    async fn try_acquire_all(&self, claims: &[Claim]) -> Vec<Result<Attempt>> {
+        join_all(claims.iter().map(|claim| self.try_acquire(claim))).await
+    }
+
     /// Frees the lock if it is held under `token`, and wakes those who wait.
-    async fn release(&self, key: &str, token: &str) -> Result<Ownership>;
+    async fn release(&self, key: &str, token: &str) -> Result<Release>;
 
     /// Frees the lock if it is held under a token of this claim, takes the claim out of the queue, and makes every
     /// attempt with it fail that arrives later.
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()>;
 
-    /// Frees many locks at once, as far as they are held under these tokens.
-    async fn release_all(&self, locks: &[(String, String)]) -> Result<()>;
+    /// Releases several locks, each with its token, and answers in their order.
+    async fn release_all(&self, locks: &[(String, String)]) -> Vec<Result<Release>> {
+        join_all(locks.iter().map(|(key, token)| self.release(key, token))).await
+    }
 
     /// Changes the time left to `ttl` if the lock is held under `token`.
     async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership>;

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 
 use super::token::Token;
 use super::{
-    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, ReleaseWatch,
-    Replicas, STRAY_ATTEMPT,
+    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, Release,
+    ReleaseWatch, Replicas, STRAY_ATTEMPT,
 };
 use crate::connection::client::{Call, Client};
 use crate::connection::command::Command;
@@ -20,13 +20,12 @@ use crate::script::{OnLostReply, REQUEST_KEPT, Script, request_id};
 use crate::time::{Millis, unix_micros};
 
 mod bulk;
-mod together;
+mod release;
 
-use bulk::{ALONE, OneAttempt, OneRelease, attempt_all, release_all};
-use together::Together;
+use bulk::{attempt_all, complete};
+use release::ownership;
 
 static ACQUIRE: Script = Script::new(include_str!("lua/acquire_lock.lua"));
-static RELEASE: Script = Script::new(include_str!("lua/release_lock.lua"));
 static WITHDRAW: Script = Script::new(include_str!("lua/withdraw_claim.lua"));
 static EXTEND: Script = Script::new(include_str!("lua/extend_lock.lua"));
 static INSPECT: Script = Script::new(include_str!("lua/inspect_lock.lua"));
@@ -36,14 +35,27 @@ static FORCE_RELEASE: Script = Script::new(include_str!("lua/force_release.lua")
 pub struct RedisLocks {
     client: Arc<Client>,
     keys: LockKeys,
-    attempts: Arc<Together<OneAttempt, Reply>>,
-    releases: Arc<Together<OneRelease, Reply>>,
 }
 
 impl RedisLocks {
     /// Locks with these keys.
     pub fn new(client: Arc<Client>, keys: LockKeys) -> Self {
-        Self { client, keys, attempts: Arc::default(), releases: Arc::default() }
+        Self { client, keys }
+    }
+
+    /// Makes one attempt. `unknown` is the error of one that was made before, together with others.
+    async fn attempt(&self, call: Call<'_>, claim: &Claim, unknown: Option<Error>) -> Result<Attempt> {
+        let lock = self.keys.lock(&claim.key)?;
+        let (counter, tombstone) =
+            (self.keys.fence_counter(&claim.key), self.keys.tombstone(&claim.key, &claim.id));
+        let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
+        let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
+        let keys = if claim.fair { &keys[..] } else { &keys[..3] };
+        let outcome = match claim.replicas {
+            None => attempt_until_answered(call, claim, keys, unknown).await.and_then(attempt),
+            Some(replicas) => self.acquire_replicated(claim, replicas, keys).await,
+        };
+        outcome.map_err(|error| error.about(&lock))
     }
 
     /// Takes a lock and waits for replicas. A grant of which too few know, or of which nobody can say who knows, is not
@@ -55,7 +67,7 @@ impl RedisLocks {
             client.ping().await?;
         }
         let session = client.session_of(&lock);
-        let attempt = attempt(attempt_until_answered(client.call(), claim, keys).await?)?;
+        let attempt = attempt(attempt_until_answered(client.call(), claim, keys, None).await?)?;
         if !matches!(attempt, Attempt::Granted { .. }) {
             return Ok(attempt);
         }
@@ -76,24 +88,18 @@ impl RedisLocks {
     }
 }
 
-async fn run_release(
-    call: Call<'_>,
-    lock: &str,
-    token: &str,
-    on_lost_reply: OnLostReply,
-) -> Result<Ownership> {
-    let channel = LockKeys::released(lock);
-    let arguments = [token.as_bytes(), channel.as_bytes()];
-    ownership(RELEASE.run(call, on_lost_reply, &[lock], &arguments).await?)
-}
-
 /// Sends an attempt, and again when its connection is lost. The script is told how often, as an earlier copy may
 /// still arrive: it must neither take the lock after its release nor change the time left.
-async fn attempt_until_answered(call: Call<'_>, claim: &Claim, keys: &[&str]) -> Result<Reply> {
+/// `unknown` is the error of an attempt that was sent before, together with others.
+async fn attempt_until_answered(
+    call: Call<'_>,
+    claim: &Claim,
+    keys: &[&str],
+    mut unknown: Option<Error>,
+) -> Result<Reply> {
     let (ttl, floor) = (claim.ttl.get().to_string(), claim.floor.to_string());
     let (micros, lease) = (unix_micros().to_string(), QUEUE_LEASE.get().to_string());
     let mut claim = claim.clone();
-    let mut unknown = None;
     loop {
         let number = claim.number().to_string();
         let stray = if claim.repetition > 0 { STRAY_ATTEMPT.get() } else { 0 }.to_string();
@@ -105,10 +111,8 @@ async fn attempt_until_answered(call: Call<'_>, claim: &Claim, keys: &[&str]) ->
                 claim.repetition += 1;
                 unknown = Some(error);
             }
-            // This copy was not sent, but one before it was.
-            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::QueueFull) => {
-                return Err(unknown.unwrap_or(error));
-            }
+            // This copy was not sent, or was refused, but one before it was sent.
+            Err(error) if error.kind() != ErrorKind::WrongType => return Err(unknown.unwrap_or(error)),
             reply => return reply,
         }
     }
@@ -118,7 +122,7 @@ async fn attempt_until_answered(call: Call<'_>, claim: &Claim, keys: &[&str]) ->
 fn attempt(reply: Reply) -> Result<Attempt> {
     match reply {
         Reply::Bytes(token) => {
-            let token = String::from_utf8_lossy(&token).into_owned();
+            let token = String::from_utf8(token).map_err(|_| unexpected())?;
             let fence = Token::fence_of(&token)?;
             Ok(Attempt::Granted { token, fence })
         }
@@ -132,15 +136,6 @@ fn attempt(reply: Reply) -> Result<Attempt> {
     }
 }
 
-/// The answer of a script that changes a lock that must be held under a token.
-fn ownership(reply: Reply) -> Result<Ownership> {
-    match reply {
-        Reply::Int(1) => Ok(Ownership::Ours),
-        Reply::Int(_) => Ok(Ownership::Expired),
-        reply => Ok(Ownership::Taken(reply.into_bytes()?.unwrap_or_default())),
-    }
-}
-
 /// Milliseconds as `PTTL` answers: negative for none.
 fn ttl_left(pttl: i64) -> Option<Millis> {
     u64::try_from(pttl).ok().map(Millis::new)
@@ -149,61 +144,46 @@ fn ttl_left(pttl: i64) -> Option<Millis> {
 #[async_trait]
 impl LockStore for RedisLocks {
     async fn try_acquire(&self, claim: &Claim) -> Result<Attempt> {
-        let lock = self.keys.lock(&claim.key)?;
-        let call = self.client.call();
-        let mut claim = claim.clone();
-        if !claim.fair && claim.replicas.is_none() && !self.client.is_cluster() {
-            let one = OneAttempt {
-                lock: lock.clone(),
-                counter: self.keys.fence_counter(&claim.key),
-                tombstone: self.keys.tombstone(&claim.key, &claim.id),
-                claim: claim.clone(),
-            };
-            let client = Arc::clone(&self.client);
-            match self.attempts.ask(one, move |all| attempt_all(Arc::clone(&client), all)).await {
-                // To be made alone.
-                Ok(Reply::Nil) => {}
-                Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
-                    claim.repetition += 1;
-                }
-                reply => return reply.and_then(attempt).map_err(|error| error.about(&lock)),
-            }
-        }
-        let claim = &claim;
-        let (counter, tombstone) =
-            (self.keys.fence_counter(&claim.key), self.keys.tombstone(&claim.key, &claim.id));
-        let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
-        let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
-        let keys = if claim.fair { &keys[..] } else { &keys[..3] };
-        let outcome = match claim.replicas {
-            None => attempt_until_answered(call, claim, keys).await.and_then(attempt),
-            Some(replicas) => self.acquire_replicated(claim, replicas, keys).await,
-        };
-        outcome.map_err(|error| error.about(&lock))
+        self.attempt(self.client.call(), claim, None).await
     }
 
-    async fn release(&self, key: &str, token: &str) -> Result<Ownership> {
-        let lock = self.keys.lock(key)?;
+    fn gains_by_rounds(&self) -> bool {
+        !self.client.is_cluster()
+    }
+
+    async fn try_acquire_all(&self, claims: &[Claim]) -> Vec<Result<Attempt>> {
         let call = self.client.call();
-        let mut first = Ok(Reply::Int(ALONE));
-        if !self.client.is_cluster() {
-            let one = OneRelease { lock: lock.clone(), token: token.to_owned() };
-            let client = Arc::clone(&self.client);
-            first = self.releases.ask(one, move |all| release_all(Arc::clone(&client), all)).await;
-        }
-        let first = match first {
-            Ok(Reply::Int(ALONE)) => run_release(call, &lock, token, OnLostReply::Report).await,
-            reply => reply.and_then(ownership),
+        let locks: Result<Vec<_>> = claims.iter().map(|claim| self.keys.lock(&claim.key)).collect();
+        let together = claims.len() > 1 && self.gains_by_rounds();
+        let (true, Ok(locks)) = (together, locks) else {
+            return join_all(claims.iter().map(|claim| self.attempt(call, claim, None))).await;
         };
-        let unknown = match first {
-            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => error,
-            outcome => return outcome.map_err(|error| error.about(&lock)),
-        };
-        match run_release(call, &lock, token, OnLostReply::Repeat).await {
-            Ok(Ownership::Ours) => Ok(Ownership::Ours),
-            // Not held any more: freed by the attempt whose reply was lost, or lost before it. Nobody can tell.
-            _ => Err(unknown.about(&lock)),
+        match attempt_all(call, &self.keys, &locks, claims).await {
+            Ok(replies) => {
+                let answers = replies.into_iter().zip(&locks).map(|(reply, lock)| match reply {
+                    Reply::Nil => None,
+                    reply => Some(attempt(reply).map_err(|error| error.about(lock))),
+                });
+                complete(answers, claims, |claim| Box::pin(self.attempt(call, claim, None))).await
+            }
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                let again = claims.iter().map(|claim| {
+                    let repetition = Claim { repetition: claim.repetition + 1, ..claim.clone() };
+                    let unknown = Some(error.clone());
+                    async move { self.attempt(call, &repetition, unknown).await }
+                });
+                join_all(again).await
+            }
+            Err(error) => locks.iter().map(|lock| Err(error.clone().about(lock))).collect(),
         }
+    }
+
+    async fn release(&self, key: &str, token: &str) -> Result<Release> {
+        self.release_alone(self.client.call(), key, token).await
+    }
+
+    async fn release_all(&self, locks: &[(String, String)]) -> Vec<Result<Release>> {
+        self.release_together(locks).await
     }
 
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()> {
@@ -216,16 +196,6 @@ impl LockStore for RedisLocks {
         let keys = [lock.as_str(), &tombstone, &queue, &leases];
         let reply = WITHDRAW.run(self.client.call(), OnLostReply::Repeat, &keys, &arguments).await;
         reply.map(drop).map_err(|error| error.about(&lock))
-    }
-
-    async fn release_all(&self, locks: &[(String, String)]) -> Result<()> {
-        let locks =
-            locks.iter().map(|(key, token)| Ok((self.keys.lock(key)?, token))).collect::<Result<Vec<_>>>()?;
-        // Side by side, so that they leave as one pipeline.
-        let call = self.client.call();
-        let releases = locks.iter().map(|(lock, token)| run_release(call, lock, token, OnLostReply::Repeat));
-        let outcomes = join_all(releases).await;
-        outcomes.into_iter().find_map(Result::err).map_or(Ok(()), Err)
     }
 
     async fn extend(&self, key: &str, token: &str, ttl: Millis, extent: Extent) -> Result<Ownership> {
@@ -276,11 +246,12 @@ impl LockStore for RedisLocks {
     async fn force_release(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let lock = self.keys.lock(key)?;
         let (channel, request) = (LockKeys::released(&lock), self.keys.request(key, &request_id()));
+        let forced = self.keys.forced(key);
         let kept = REQUEST_KEPT.get().to_string();
         let arguments = [channel.as_bytes(), kept.as_bytes()];
         // A second copy frees nothing: by then the lock may be somebody else's.
         let reply = FORCE_RELEASE
-            .run(self.client.call(), OnLostReply::Repeat, &[&lock, &request], &arguments)
+            .run(self.client.call(), OnLostReply::Repeat, &[&lock, &request, &forced], &arguments)
             .await
             .map_err(|error| error.about(&lock))?;
         reply.into_bytes()

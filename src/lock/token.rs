@@ -4,6 +4,7 @@
 //! The server appends `:{acquired at, in milliseconds since 1970}:{fence}`, and both together are the token.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::machine::Caps;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,22 +28,33 @@ pub struct Claimant {
 }
 
 impl Claimant {
+    /// What all claims of this claimant say.
+    pub fn signature(&self) -> Signature {
+        let mut signature = format!("{}:", self.pid);
+        let _ = match self.caps.liveness {
+            None => write!(signature, "-"),
+            Some(liveness) => write!(signature, "{}", liveness.get()),
+        };
+        if let Some(limit) = self.caps.max_hold {
+            let _ = write!(signature, "+{}", limit.get());
+        }
+        for text in [&self.host, &self.label] {
+            signature.push(':');
+            escape(text, &mut signature);
+        }
+        Signature(signature.into())
+    }
+}
+
+/// A claimant as claims name it.
+#[derive(Debug, Clone)]
+pub struct Signature(Arc<str>);
+
+impl Signature {
     /// A claim that nobody made before.
     pub fn claim(&self) -> String {
         let id: u128 = rand::random();
-        let mut claim = format!("{VERSION}:{id:032x}:{}:", self.pid);
-        let _ = match self.caps.liveness {
-            None => write!(claim, "-"),
-            Some(liveness) => write!(claim, "{}", liveness.get()),
-        };
-        if let Some(limit) = self.caps.max_hold {
-            let _ = write!(claim, "+{}", limit.get());
-        }
-        for text in [&self.host, &self.label] {
-            claim.push(':');
-            escape(text, &mut claim);
-        }
-        claim
+        format!("{VERSION}:{id:032x}:{}", self.0)
     }
 }
 
@@ -131,7 +143,7 @@ mod tests {
                 label: "a:b%c\u{1}\u{85}é ".into(),
                 caps,
             };
-            let token = format!("{}:1700000000000:1700000000000123", claimant.claim());
+            let token = format!("{}:1700000000000:1700000000000123", claimant.signature().claim());
             let parsed = Token::parse(token.as_bytes()).unwrap();
             assert_eq!(
                 parsed,
@@ -144,7 +156,8 @@ mod tests {
     #[test]
     fn no_two_claims_are_alike_and_none_starts_another() {
         let claimant = Claimant { host: String::new(), pid: 1, label: String::new(), caps: Caps::default() };
-        let (one, other) = (claimant.claim(), claimant.claim());
+        let signature = claimant.signature();
+        let (one, other) = (signature.claim(), signature.claim());
         assert!(!one.starts_with(&other) && !other.starts_with(&one));
     }
 
@@ -167,7 +180,7 @@ mod tests {
     fn long_texts_are_cut_at_a_character() {
         let claimant =
             Claimant { host: "ü".repeat(500), pid: 1, label: "%".repeat(500), caps: Caps::default() };
-        let token = Token::parse(format!("{}:1:2", claimant.claim()).as_bytes()).unwrap();
+        let token = Token::parse(format!("{}:1:2", claimant.signature().claim()).as_bytes()).unwrap();
         assert_eq!(token.claimant.host, "ü".repeat(64));
         assert_eq!(token.claimant.label, "%".repeat(32));
     }

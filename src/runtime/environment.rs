@@ -124,22 +124,30 @@ impl Environment {
         }
     }
 
-    /// Creates a promise and hands `start` its settler, on this thread; the result is what the I/O thread shall
-    /// do. The process stays alive until the promise is settled.
-    pub fn submit(
+    /// Creates a promise and hands `start` its settler, on this thread. The process stays alive until the promise is
+    /// settled.
+    pub fn promise(
         &self,
         operation: &'static Operation,
-        start: impl FnOnce(Settler) -> Work,
+        start: impl FnOnce(Settler),
     ) -> napi::Result<sys::napi_value> {
         let (mut deferred, mut promise) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: `self` is only reachable on the environment's thread; both pointers are to live locals.
         let status = unsafe { sys::napi_create_promise(self.env, &mut deferred, &mut promise) };
         check(status, "napi_create_promise")?;
         self.retain();
-        let settler = Settler::new(Arc::clone(&self.list), Deferred(deferred), operation);
-        // Without an I/O thread the work is dropped, and with it the settler, which rejects the promise.
-        let _ = io_thread::submit(start(settler));
+        start(Settler::new(Arc::clone(&self.list), Deferred(deferred), operation));
         Ok(promise)
+    }
+
+    /// Like [`Environment::promise`]; the result of `start` is what the I/O thread shall do.
+    pub fn submit(
+        &self,
+        operation: &'static Operation,
+        start: impl FnOnce(Settler) -> Work,
+    ) -> napi::Result<sys::napi_value> {
+        // Without an I/O thread the work is dropped, and with it the settler, which rejects the promise.
+        self.promise(operation, |settler| drop(io_thread::submit(start(settler))))
     }
 
     /// Like [`Environment::submit`] for a future; a panic in it becomes an error.

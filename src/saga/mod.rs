@@ -15,6 +15,7 @@ use lru::LruCache;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+mod delete;
 mod index;
 pub mod memory;
 pub mod redis;

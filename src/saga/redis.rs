@@ -21,15 +21,12 @@ use crate::time::Millis;
 static WRITE: Script = Script::new(include_str!("lua/write_saga.lua"));
 static REPLACE: Script = Script::new(include_str!("lua/replace_saga.lua"));
 
-/// How often a deletion reads again because the state changed under it.
-const DELETE_ATTEMPTS: usize = 16;
-
 /// Sagas on one server.
 #[derive(Clone)]
 pub struct RedisSagas {
     pub(super) client: Arc<Client>,
     pub(super) keys: SagaKeys,
-    correlation_ids: CorrelationIds,
+    pub(super) correlation_ids: CorrelationIds,
     fence: Option<Fence>,
 }
 
@@ -39,18 +36,23 @@ impl RedisSagas {
         Self { client, keys, correlation_ids: CorrelationIds::new(), fence: None }
     }
 
-    fn guard(&self, state: &str, ttl: Option<Millis>) -> Option<Guard> {
+    pub(super) fn guard(&self, state: &str, ttl: Option<Millis>) -> Option<Guard> {
         self.fence.map(|fence| fence.guard([state.to_owned()], |state| self.keys.fence(state), ttl))
     }
 
-    async fn get(&self, call: Call<'_>, key: &str) -> Result<Option<Vec<u8>>> {
+    pub(super) async fn get(&self, call: Call<'_>, key: &str) -> Result<Option<Vec<u8>>> {
         call.command(Command::new("GET").arg(key).reads())
             .await
             .and_then(Reply::into_bytes)
             .map_err(|error| error.about(key))
     }
 
-    async fn look_up(&self, call: Call<'_>, saga_name: &str, index: &str) -> Result<Option<String>> {
+    pub(super) async fn look_up(
+        &self,
+        call: Call<'_>,
+        saga_name: &str,
+        index: &str,
+    ) -> Result<Option<String>> {
         let Some(stored) = self.get(call, index).await? else { return Ok(None) };
         correlation_id_of(&self.keys, saga_name, index, &stored).map(Some)
     }
@@ -153,7 +155,7 @@ impl RedisSagas {
         let keys = [state.as_str(), &index];
         let together = self.client.reaches_at_once(keys);
         let keys = if together { &keys[..] } else { &keys[..1] };
-        let replaced = self.replace(call, keys, stored, correlation_id, &write.json, write.ttl).await?;
+        let replaced = self.replace(call, keys, stored, correlation_id, write).await?;
         if replaced && !together {
             let change = IndexChange::new(call, &self.keys, &index, correlation_id);
             change.follow(write.ttl, "").await;
@@ -168,19 +170,26 @@ impl RedisSagas {
         keys: &[&str],
         stored: &[u8],
         correlation_id: &str,
-        json: &[u8],
-        ttl: Option<Millis>,
+        write: &Write,
     ) -> Result<bool> {
         let digest = sha1_smol::Sha1::from(stored).digest().to_string();
-        let guard = self.guard(keys[0], ttl);
-        let ttl = ttl.map_or(0, |ttl| ttl.get()).to_string();
-        let arguments = [digest.as_bytes(), correlation_id.as_bytes(), json, ttl.as_bytes()];
-        REPLACE
-            .run_under(guard.as_ref(), call, OnLostReply::Report, keys, &arguments)
-            .await
-            .and_then(Reply::into_int)
-            .map(|replaced| replaced == 1)
-            .map_err(|error| error.about(keys[0]))
+        let guard = self.guard(keys[0], write.ttl);
+        let guard = guard.as_ref();
+        let ttl = write.ttl.map_or(0, |ttl| ttl.get()).to_string();
+        let mut arguments = [digest.as_bytes(), correlation_id.as_bytes(), &write.json, ttl.as_bytes(), b"0"];
+        let first = REPLACE.run_under(guard, call, OnLostReply::Report, keys, &arguments).await;
+        let reply = match first {
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                arguments[4] = b"1";
+                match REPLACE.run_under(guard, call, OnLostReply::Repeat, keys, &arguments).await {
+                    Ok(Reply::Int(1)) => Ok(Reply::Int(1)),
+                    // Replaced by the first attempt and changed since, or changed before it: nobody can tell.
+                    _ => Err(error),
+                }
+            }
+            outcome => outcome,
+        };
+        reply.and_then(Reply::into_int).map(|done| done == 1).map_err(|error| error.about(keys[0]))
     }
 
     /// Whether an index still leads to a state of the saga.
@@ -188,68 +197,6 @@ impl RedisSagas {
         let state = self.keys.state(&write.saga_name, correlation_id)?;
         let Some(stored) = self.get(call, &state).await? else { return Ok(false) };
         Ok(Envelope::read(&stored, &state)?.is_of(&write.saga_id))
-    }
-
-    /// Deletes the saga stored under a correlation id, if it is the one that is meant.
-    async fn delete_stored(
-        &self,
-        call: Call<'_>,
-        saga_name: &str,
-        correlation_id: &str,
-        wanted_id: Option<&str>,
-    ) -> Result<bool> {
-        let state = self.keys.state(saga_name, correlation_id)?;
-        for _ in 0..DELETE_ATTEMPTS {
-            let Some(stored) = self.get(call, &state).await? else {
-                if let Some(wanted) = wanted_id {
-                    self.drop_dangling(call, &state, &self.keys.index(saga_name, wanted)?, correlation_id)
-                        .await?;
-                }
-                return Ok(false);
-            };
-            let envelope = Envelope::read(&stored, &state)?;
-            let saga_id = match (wanted_id, envelope.saga_id()) {
-                (Some(wanted), _) if !envelope.is_of(wanted) => return Ok(false),
-                (Some(wanted), _) => wanted,
-                (None, Some(stored)) => stored,
-                // Without an id there is no index either; any name will do.
-                (None, None) => correlation_id,
-            };
-            let index = self.keys.index(saga_name, saga_id)?;
-            self.correlation_ids.forget(&index);
-            let keys = [state.as_str(), &index];
-            if self.client.reaches_at_once(keys) {
-                if self.replace(call, &keys, &stored, correlation_id, b"", None).await? {
-                    return Ok(true);
-                }
-                continue;
-            }
-            let change = IndexChange::new(call, &self.keys, &index, correlation_id);
-            change.announce().await?;
-            let deleted = self.replace(call, &keys[..1], &stored, correlation_id, b"", None).await;
-            if deleted == Ok(true) {
-                if !change.drop_index().await {
-                    // It is deleted, whatever becomes of the index.
-                    let _ = self.drop_dangling(call, &state, &index, correlation_id).await;
-                }
-                return Ok(true);
-            }
-            change.keep_index().await;
-            deleted?;
-        }
-        Err(Error::new(
-            ErrorKind::ServerNotReady,
-            format!(
-                "the saga changed {DELETE_ATTEMPTS} times while it was to be deleted; it was not deleted"
-            ),
-        )
-        .about(&state))
-    }
-
-    async fn delete_indexed(&self, call: Call<'_>, saga_name: &str, saga_id: &str) -> Result<bool> {
-        let index = self.keys.index(saga_name, saga_id)?;
-        let Some(correlation_id) = self.look_up(call, saga_name, &index).await? else { return Ok(false) };
-        self.delete_stored(call, saga_name, &correlation_id, Some(saga_id)).await
     }
 }
 

@@ -11,7 +11,7 @@ use crate::key::WorkflowKeys;
 use crate::memory::{Database, Engine, Hash};
 
 /// Every change is later than the one before it, as the scripts for a server make it.
-fn touch(hash: &mut Hash, now: u64) {
+pub(super) fn touch(hash: &mut Hash, now: u64) {
     let last = hash.get("updatedAt").and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
     hash.set("updatedAt", now.max(last.map_or(0, |last| last.saturating_add(1))).to_string());
 }

@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { addressOf, beforeClose, type Connection, fullPrefix, nativeOf } from '../connection.js'
 import {
   ConnectionError,
+  fromNative,
   LockError,
   type LockErrorDetails,
   type LockHolder,
@@ -65,19 +66,31 @@ export class Locks {
     this.#forget = beforeClose(connection, () => settled(this.#native.close()))
   }
 
-  /** The token of the acquisition, or `null` if somebody else held the lock all the time. */
-  async acquire(key: string, terms: Terms): Promise<string | null> {
+  /**
+   * The token of the acquisition, or `null` if somebody else held the lock all the time.
+   *
+   * @param ttl - milliseconds. Default: that of the terms
+   */
+  async acquire(key: string, terms: Terms, ttl: number = terms.ttl): Promise<string | null> {
     // What most calls ask for needs no object of its own in the core.
     if (terms.signal === undefined && !terms.fair && terms.replicas === 0 && terms.holder === '') {
-      const { ttl, waitMs, retryDelay } = terms
-      const answer = await settled(
-        this.#native.acquire(checkName('the lock key', key), ttl, waitMs, retryDelay),
+      const answering = this.#native.acquire(
+        checkName('the lock key', key),
+        checkTtl('ttl', ttl),
+        terms.waitMs,
+        terms.retryDelay,
       )
+      let answer: unknown
+      try {
+        answer = await answering
+      } catch (error) {
+        throw fromNative(error)
+      }
       if (typeof answer !== 'string') return null
       this.#owner.granted?.()
       return answer
     }
-    const grant = await this.#request(key, terms, false)
+    const grant = await this.#request(key, { ...terms, ttl: checkTtl('ttl', ttl) }, false)
     return grant instanceof LockError ? null : grant.token
   }
 
@@ -89,9 +102,12 @@ export class Locks {
 
   /** `true` if it was freed, `false` if nobody holds it, otherwise who does (nothing, if that is not known). */
   async release(key: string, token: string): Promise<boolean | { holder?: LockHolder }> {
-    return toOwnership(
-      await settled(this.#native.release(checkName('the lock key', key), checkName('the token', token))),
-    )
+    const answering = this.#native.release(checkName('the lock key', key), checkName('the token', token))
+    try {
+      return toOwnership(await answering)
+    } catch (error) {
+      throw fromNative(error)
+    }
   }
 
   /** `true` if it was extended, `false` if nobody holds it, otherwise who does (nothing, if that is not known). */

@@ -33,6 +33,12 @@ fn kind(receiver: &Receiver<Result<Reply>>) -> ErrorKind {
     receiver.try_recv().unwrap().unwrap_err().kind()
 }
 
+fn send(batch: &mut Batch) {
+    let mut buffer = BytesMut::new();
+    batch.fill(&mut buffer);
+    batch.wrote(buffer.len());
+}
+
 fn deliver(settled: impl IntoIterator<Item = Settled>) {
     settled.into_iter().for_each(Settled::deliver);
 }
@@ -204,4 +210,21 @@ fn a_closed_batch_refuses_but_answers_what_was_sent() {
     assert_eq!(kind(&push(&mut batch, Command::new("PING"), start)), ErrorKind::Closed);
     deliver(batch.reply(Ok(Reply::Int(1))));
     assert_eq!(sent.try_recv().unwrap().unwrap(), Reply::Int(1));
+}
+
+#[test]
+fn a_copy_that_is_refused_does_not_speak_for_the_one_before_it() {
+    for (command, expected) in [
+        (Command::new("HSET").repeatable(), ErrorKind::OutcomeUnknown),
+        (Command::new("HGETALL").reads(), ErrorKind::ServerNotReady),
+    ] {
+        let (mut batch, start) = open();
+        let receiver = push(&mut batch, command, start);
+        send(&mut batch);
+        deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "cut")));
+        batch.open();
+        send(&mut batch);
+        deliver(batch.reply(Err(Error::new(ErrorKind::ServerNotReady, "LOADING"))));
+        assert_eq!(kind(&receiver), expected);
+    }
 }

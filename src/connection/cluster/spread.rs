@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::Cluster;
 use super::route::{Merge, words};
-use crate::connection::command::Command;
+use crate::connection::command::{Command, Repeat};
 use crate::connection::node::{deliver, lock};
 use crate::connection::reply::Reply;
 use crate::connection::request::{Request, Settled, Sink};
@@ -18,6 +18,7 @@ struct Gathering {
     sink: Option<Sink>,
     missing: usize,
     answers: Vec<Option<Reply>>,
+    writes: bool,
 }
 
 impl Cluster {
@@ -31,6 +32,7 @@ impl Cluster {
             sink: request.sink.take(),
             missing: masters.len(),
             answers: masters.iter().map(|_| None).collect(),
+            writes: request.repeat != Repeat::Read,
         }));
         for (index, node) in masters.iter().enumerate() {
             let gathering = Arc::clone(&gathering);
@@ -82,6 +84,10 @@ impl Gathering {
                 }
                 let answers = std::mem::take(&mut self.answers).into_iter().flatten();
                 self.sink.take().map(|sink| (sink, together(answers, merge)))
+            }
+            // What one master refused, the others may have done.
+            Err(error) if self.writes && self.answers.len() > 1 => {
+                self.sink.take().map(|sink| (sink, Err(error.after_a_write())))
             }
             Err(error) => self.sink.take().map(|sink| (sink, Err(error))),
         }

@@ -32,10 +32,15 @@ for place = 2, #KEYS, 2 do
     answer = false
   elseif not holder then
     local token = claim .. now .. string.format('%.0f', fence)
-    -- Not if it is something else than a string, or was taken by a neighbour just now.
     if redis.call('SET', KEYS[place], token, 'NX', 'PX', ARGV[place + 2]) then
       answer = token
       fence = fence + 1
+    else
+      -- Taken by a neighbour just now, or something else than a string.
+      local taken = redis.pcall('GET', KEYS[place])
+      if type(taken) == 'string' then
+        answer = {redis.call('PTTL', KEYS[place]), taken}
+      end
     end
   elseif string.sub(holder, 1, #claim + 1) ~= claim .. ':' then
     answer = {redis.call('PTTL', KEYS[place]), holder}

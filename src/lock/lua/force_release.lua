@@ -2,6 +2,7 @@
 --
 -- KEYS[1]  the lock
 -- KEYS[2]  the answer to this very request, if it was answered before
+-- KEYS[3]  token under which it was held when it was last released by force, for as long as its holder may ask
 -- ARGV[1]  channel on which releases of this lock are announced
 -- ARGV[2]  how long the answer is kept, in milliseconds
 --
@@ -15,10 +16,14 @@ local answer = redis.call('GET', KEYS[2])
 if answer then
   return answer ~= '' and answer
 end
+local kept = math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[1]))
 if holder then
   redis.call('DEL', KEYS[1])
   redis.pcall('PUBLISH', ARGV[1], '')
 end
 -- After the deletion, as a server without room for more accepts it only then.
 redis.pcall('SET', KEYS[2], holder or '', 'PX', ARGV[2])
+if holder then
+  redis.pcall('SET', KEYS[3], holder, 'PX', kept)
+end
 return holder

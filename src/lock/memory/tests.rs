@@ -50,7 +50,10 @@ impl Fixture {
     }
 
     fn release(&self, token: &str) -> Ownership {
-        now(self.locks.release("k", token)).unwrap()
+        match now(self.locks.release("k", token)).unwrap() {
+            Release::Answered(ownership) => ownership,
+            Release::Unclear(error) => panic!("{error}"),
+        }
     }
 
     fn extend(&self, token: &str, ttl: u64, extent: Extent) -> Ownership {

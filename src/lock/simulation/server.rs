@@ -9,7 +9,7 @@ use super::Mutation;
 use crate::error::Result;
 use crate::key::LockKeys;
 use crate::lock::memory::MemoryLocks;
-use crate::lock::{Attempt, Claim, Extent, LockStore, Ownership};
+use crate::lock::{Attempt, Claim, Extent, LockStore, Ownership, Release};
 use crate::memory::{Engine, Subscription};
 use crate::time::Millis;
 
@@ -102,7 +102,10 @@ impl Server {
                     at_once(self.store.force_release(key))?;
                     return Ok(Answer::Ownership(Ownership::Ours));
                 }
-                at_once(self.store.release(key, token)).map(Answer::Ownership)
+                at_once(self.store.release(key, token)).and_then(|how| match how {
+                    Release::Answered(ownership) => Ok(Answer::Ownership(ownership)),
+                    Release::Unclear(error) => Err(error),
+                })
             }
             Request::Withdraw { key, claim } => {
                 at_once(self.store.withdraw(key, claim))?;

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::fence::{Fence, Guard, Outcome};
 use crate::key::{JournalKeys, check_name};
 use crate::memory::{Database, Engine};
+use crate::workflow::memory::touch;
 use crate::workflow::{FINAL_RUN_STATUSES, Fields};
 
 /// The journal in one embedded engine.
@@ -84,7 +85,7 @@ impl JournalStore for MemoryJournal {
             }
             let hash = section.db.hash_mut(&key)?;
             hash.set("status", change.status.as_str());
-            hash.set("updatedAt", change.now.to_string());
+            touch(hash, change.now);
             for (field, value) in [("output", &change.output), ("error", &change.error)] {
                 if let Some(value) = value {
                     hash.set(field, value.as_slice());
@@ -261,7 +262,7 @@ impl JournalStore for MemoryJournal {
                 return Ok(false);
             }
             section.db.hash_mut(section.keys.of("run-state", run_id))?.set(name, json);
-            section.db.hash_mut(&run)?.set("updatedAt", now.to_string());
+            touch(section.db.hash_mut(&run)?, now);
             Ok(true)
         })
     }

@@ -18,6 +18,7 @@ mod indexes;
 mod lists;
 pub mod memory;
 pub mod redis;
+mod scripts;
 
 use super::{Fields, StatusChange, Transition};
 use crate::connection::Backend;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::scripts::*;
 use super::{
     Claim, JournalStore, Moved, NewRun, NewStep, RunFilter, StatusChange, Step, StepChange, StepHistory,
     Transition, run_of_step,
@@ -14,32 +15,9 @@ use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::{Fence, Guard};
 use crate::key::{JournalKeys, check_name};
-use crate::script::OnLostReply::{self, Read, Repeat, Report};
-use crate::script::Script;
+use crate::script::OnLostReply::{Read, Repeat, Report};
+use crate::script::{REQUEST_KEPT, request_id};
 use crate::workflow::Fields;
-
-macro_rules! script {
-    ($name:literal) => {
-        Script::new(concat!(include_str!("lua/shared.lua"), include_str!(concat!("lua/", $name, ".lua"))))
-    };
-}
-
-static CREATE_RUN: Script = script!("create_run");
-static UPDATE_RUN_STATUS: Script = script!("update_run_status");
-static INSERT_STEP: Script = script!("insert_step");
-static MOVE_STEP: Script = script!("move_step");
-static SET_STEP_FIELD: Script = script!("set_step_field");
-static RETRY_STEP: Script = script!("retry_step");
-static CLAIM_STEP: Script = script!("claim_step");
-static READ_STEPS: Script = script!("read_steps");
-static SET_RUN_STATE: Script = script!("set_run_state");
-static ADD_VERSION: Script = script!("add_version");
-static SET_VERSION_STATUS: Script = script!("set_version_status");
-static LIST_RUNS: Script = script!("list_runs");
-static INDEX_RUN: Script = script!("index_run");
-static DELETE_RUN: Script = script!("delete_run");
-static FIND_STALLED: Script = script!("find_stalled");
-static FIND_UNDISPATCHED: Script = script!("find_undispatched");
 
 /// How many keys one step of a scan looks at, and so how long it holds up others.
 const SCANNED_AT_ONCE: u64 = 1000;
@@ -47,8 +25,8 @@ const SCANNED_AT_ONCE: u64 = 1000;
 /// The journal on one server.
 #[derive(Clone)]
 pub struct RedisJournal {
-    client: Arc<Client>,
-    keys: JournalKeys,
+    pub(super) client: Arc<Client>,
+    pub(super) keys: JournalKeys,
     fence: Option<Fence>,
 }
 
@@ -71,21 +49,6 @@ impl RedisJournal {
     fn guard(&self, run_id: &str) -> Option<Guard> {
         let run = || self.keys.of("run", run_id);
         self.fence.map(|fence| fence.guard([run()], |run| self.keys.fence(run), None))
-    }
-
-    /// Runs a script about the first key. All scripts get the prefix first.
-    async fn script(
-        &self,
-        guard: Option<Guard>,
-        script: &'static Script,
-        on_lost_reply: OnLostReply,
-        keys: &[&str],
-        arguments: &[&[u8]],
-    ) -> Result<Reply> {
-        let arguments = [&[self.keys.prefix().as_bytes()], arguments].concat();
-        let reply =
-            script.run_under(guard.as_ref(), self.client.call(), on_lost_reply, keys, &arguments).await;
-        reply.map_err(|error| error.about(keys[0]))
     }
 
     async fn fields(&self, key: &str) -> Result<Fields> {
@@ -169,8 +132,7 @@ impl JournalStore for RedisJournal {
                 arguments.extend([field.as_bytes(), value]);
             }
         }
-        // Not repeated after a lost reply: a later change by somebody else may lie between the two.
-        let reply = self.script(self.guard(run_id), &UPDATE_RUN_STATUS, Report, &[&key], &arguments).await?;
+        let reply = self.script_told(self.guard(run_id), &UPDATE_RUN_STATUS, &[&key], &arguments).await?;
         Ok(match reply {
             Reply::Int(1) => Transition::Applied,
             Reply::Int(2) => Transition::Final,
@@ -189,7 +151,7 @@ impl JournalStore for RedisJournal {
             &step.entry,
         ];
         arguments.extend(step.fields.iter().map(Vec::as_slice));
-        let reply = self.script(self.guard(&step.run_id), &INSERT_STEP, Report, &[&key], &arguments).await?;
+        let reply = self.script_told(self.guard(&step.run_id), &INSERT_STEP, &[&key], &arguments).await?;
         Ok(reply == Reply::Int(1))
     }
 
@@ -206,12 +168,7 @@ impl JournalStore for RedisJournal {
         if let Some((field, json)) = &change.payload {
             arguments.extend([field.as_bytes(), json]);
         }
-        // Another attempt may have begun between two of the others.
-        let on_lost_reply = match change.status.as_str() {
-            "succeeded" => Repeat,
-            _ => Report,
-        };
-        let reply = self.script(self.guard(run_id), &MOVE_STEP, on_lost_reply, &[&key], &arguments).await?;
+        let reply = self.script_told(self.guard(run_id), &MOVE_STEP, &[&key], &arguments).await?;
         Ok(match reply {
             Reply::Int(1) => Moved::Moved,
             Reply::Int(0) => Moved::Stayed,
@@ -233,7 +190,7 @@ impl JournalStore for RedisJournal {
         let (run_id, length) = (run_of_step(step_id, length, self.fence)?, length.to_string());
         let now = now.to_string();
         let arguments = [step_id.as_bytes(), length.as_bytes(), status.as_bytes(), now.as_bytes()];
-        texts(self.script(self.guard(run_id), &RETRY_STEP, Report, &[&key], &arguments).await?)
+        texts(self.script_told(self.guard(run_id), &RETRY_STEP, &[&key], &arguments).await?)
     }
 
     async fn claim_step(
@@ -247,6 +204,7 @@ impl JournalStore for RedisJournal {
         let now = now.to_string();
         let mut arguments = vec![run_id.as_bytes(), now.as_bytes()];
         arguments.extend(function.map(str::as_bytes));
+        // Not repeated: the claim of another in the same millisecond would look like ours.
         let reply = self.script(self.guard(run_id), &CLAIM_STEP, Report, &[&key], &arguments).await?;
         let mut words = reply.into_list()?.into_iter();
         let outcome = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
@@ -288,8 +246,7 @@ impl JournalStore for RedisJournal {
         let (run, state) = (self.keys.run(run_id)?, self.keys.of("run-state", run_id));
         let now = now.to_string();
         let arguments = [name.as_bytes(), json, now.as_bytes()];
-        let reply =
-            self.script(self.guard(run_id), &SET_RUN_STATE, Report, &[&run, &state], &arguments).await?;
+        let reply = self.script_told(self.guard(run_id), &SET_RUN_STATE, &[&run, &state], &arguments).await?;
         Ok(reply == Reply::Int(1))
     }
 
@@ -313,8 +270,10 @@ impl JournalStore for RedisJournal {
 
     async fn set_version_status(&self, workflow: &str, graph_hash: &str, status: &str) -> Result<bool> {
         let key = self.keys.version(workflow, graph_hash)?;
-        let arguments = [status.as_bytes()];
-        let reply = self.script(None, &SET_VERSION_STATUS, Report, &[&key], &arguments).await?;
+        let (request, kept) = (self.keys.request(&request_id()), REQUEST_KEPT.get().to_string());
+        let arguments = [status.as_bytes(), kept.as_bytes()];
+        // A second copy knows the first, whatever others made of the version in between.
+        let reply = self.script(None, &SET_VERSION_STATUS, Repeat, &[&key, &request], &arguments).await?;
         Ok(reply == Reply::Int(1))
     }
 
@@ -367,9 +326,12 @@ impl JournalStore for RedisJournal {
             [true, false] => self.scan(&format!("step:{run_id}")).await?,
             _ => Vec::new(),
         };
-        let mut arguments = vec![run_id.as_bytes()];
+        let (request, kept) = (self.keys.request(&request_id()), REQUEST_KEPT.get().to_string());
+        let mut arguments = vec![run_id.as_bytes(), kept.as_bytes()];
         arguments.extend(names.iter().map(Vec::as_slice));
-        let reply = self.script(self.guard(run_id), &DELETE_RUN, Report, &[&run, &index], &arguments).await?;
+        let keys = [run.as_str(), &index, &request];
+        // A second copy knows the first.
+        let reply = self.script(self.guard(run_id), &DELETE_RUN, Repeat, &keys, &arguments).await?;
         Ok(reply == Reply::Int(1))
     }
 

@@ -92,6 +92,9 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
   readonly #locks: Locks
   /** For a lock that is handed out: it expires unless that is asked for. */
   readonly #defaults: Defaults
+  /** The same for a call that says nothing else, with everything decided, and for one that does not wait. */
+  readonly #terms: Terms
+  readonly #once: Terms
   readonly #returnsLocks: boolean
   readonly #strict: boolean
   readonly #stopListening: () => void
@@ -134,6 +137,8 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
       replicas,
       replicaTimeoutMs,
     })
+    this.#terms = toTerms(this.#defaults, undefined)
+    this.#once = { ...this.#terms, waitMs: 0 }
     const returns = options?.returns ?? (isNodeRedis(redis) ? 'lock' : 'token')
     if (returns !== 'token' && returns !== 'lock') {
       throw new ArgumentError('INVALID_ARGUMENT', 'returns must be "token" or "lock"')
@@ -159,39 +164,39 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
    * lock all the time
    * @throws {@link LockError} with the code `ABORTED` or `LOCK_NOT_REPLICATED`
    */
-  async acquire(key: string, ttl?: number): Promise<string | null>
+  acquire(key: string, ttl?: number): Promise<string | null>
   /** The same, with a {@link Lock} for a result. */
-  async acquire(key: string, options: AcquireOptions): Promise<Lock | null>
-  async acquire(key: string, ttl?: number | AcquireOptions): Promise<string | Lock | null> {
-    return this.#acquire(key, ttl, this.#defaults)
+  acquire(key: string, options: AcquireOptions): Promise<Lock | null>
+  acquire(key: string, ttl?: number | AcquireOptions): Promise<string | Lock | null> {
+    return this.#acquire(key, ttl, this.#terms)
   }
 
   /** Like {@link RedisLockManager.acquire}, but never waits. */
-  async tryAcquire(key: string, ttl?: number): Promise<string | null>
+  tryAcquire(key: string, ttl?: number): Promise<string | null>
   /** The same, with a {@link Lock} for a result. */
-  async tryAcquire(key: string, options: AcquireOptions): Promise<Lock | null>
-  async tryAcquire(key: string, ttl?: number | AcquireOptions): Promise<string | Lock | null> {
+  tryAcquire(key: string, options: AcquireOptions): Promise<Lock | null>
+  tryAcquire(key: string, ttl?: number | AcquireOptions): Promise<string | Lock | null> {
     const once = typeof ttl === 'object' && ttl !== null ? { ...ttl, waitMs: 0 } : ttl
-    return this.#acquire(key, once, { ...this.#defaults, waitMs: 0 })
+    return this.#acquire(key, once, this.#once)
   }
 
   /** Acquires a lock without waiting (contract of flowmonkey's `StateStore`). */
   async acquireLock(key: string, ttl: number): Promise<Lock | null> {
-    return this.#acquireLock(key, toTerms({ ...this.#defaults, waitMs: 0 }, { ttl: checkTtl('ttl', ttl) }))
+    return this.#acquireLock(key, { ttl: checkTtl('ttl', ttl) }, this.#once)
   }
 
-  async #acquire(
+  #acquire(
     key: string,
     ttl: number | AcquireOptions | undefined,
-    defaults: Defaults,
+    terms: Terms,
   ): Promise<string | Lock | null> {
-    if (typeof ttl === 'object' && ttl !== null) return this.#acquireLock(key, toTerms(defaults, ttl))
-    const terms = toTerms(defaults, ttl === undefined ? undefined : { ttl })
-    return this.#returnsLocks ? this.#acquireLock(key, terms) : this.#locks.acquire(key, terms)
+    if (typeof ttl === 'object' && ttl !== null) return this.#acquireLock(key, ttl, terms)
+    if (this.#returnsLocks) return this.#acquireLock(key, ttl === undefined ? {} : { ttl }, terms)
+    return this.#locks.acquire(key, terms, ttl)
   }
 
-  async #acquireLock(key: string, terms: Terms): Promise<Lock | null> {
-    const lock = await this.#locks.acquireLock(key, terms)
+  async #acquireLock(key: string, options: LockOptions, { waitMs }: Terms): Promise<Lock | null> {
+    const lock = await this.#locks.acquireLock(key, toTerms({ ...this.#defaults, waitMs }, options))
     return lock === null ? null : toLock(lock)
   }
 
@@ -319,11 +324,11 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
 
 traced('RedisLockManager', RedisLockManager.prototype)
 
-/** Checks all of them once, and leaves out what is `undefined`. */
+/** Leaves out what is `undefined`. */
 function toDefaults(defaults: { [K in keyof Defaults]: Defaults[K] | undefined }): Defaults {
-  const given = Object.fromEntries(Object.entries(defaults).filter(([, value]) => value !== undefined))
-  toTerms(given as unknown as Defaults, undefined)
-  return given as unknown as Defaults
+  return Object.fromEntries(
+    Object.entries(defaults).filter(([, value]) => value !== undefined),
+  ) as unknown as Defaults
 }
 
 function refusal(key: string): { message: string } {

@@ -2,18 +2,23 @@
 --
 -- KEYS[1]  hash of the run
 -- KEYS[2]  index of its steps
+-- KEYS[3]  says that this very request has deleted it, for a copy of the request
 -- ARGV[2]  run id
--- ARGV[3…] names of further steps
+-- ARGV[3]  how long KEYS[3] is kept, in milliseconds
+-- ARGV[4…] names of further steps
 --
 -- Returns 1, or 0 if there is no such run.
 
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  return 1
+end
 local stored = redis.call('HMGET', KEYS[1], 'id', 'workflow')
 if not stored[1] then
   return 0
 end
 local run = ARGV[2]
 local names = redis.call('ZRANGE', KEYS[2], 0, -1)
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   names[#names + 1] = ARGV[i]
 end
 for _, name in ipairs(names) do
@@ -30,4 +35,6 @@ for _, name in ipairs(names) do
 end
 redis.call('DEL', KEYS[1], KEYS[2], key('run-state', run), key('steps-in-flight', run), key('lock', run))
 forget_run(run, stored[2] or '')
+-- After the deletion, as a server without room for more accepts it only then.
+redis.pcall('SET', KEYS[3], '', 'PX', ARGV[3])
 return 1

@@ -76,6 +76,22 @@ local function with(entry, name, value)
   return string.sub(entry, 1, -2) .. member .. '}'
 end
 
+-- The moment that a member of an entry says, or nil.
+local function moment_of(entry, name)
+  local from, to = locate(entry, name)
+  return from and tonumber(string.sub(entry, from + #name + 4, to))
+end
+
+-- Every change of a run is later than the one before it, whatever the clocks say. So the latest tells whether any was
+-- made since a moment.
+local function later(last, now)
+  return string.format('%.0f', math.max(tonumber(now), (tonumber(last) or 0) + 1))
+end
+
+local function changed_since(last, now)
+  return (tonumber(last) or 0) > tonumber(now)
+end
+
 -- When an attempt reached a status.
 local function stamped(entry, status, now)
   return status == 'pending' and entry or with(entry, status .. 'At', now)

@@ -1,0 +1,106 @@
+//! Releases: alone or with others, and again where the reply was lost.
+
+use futures_util::future::join_all;
+
+use super::RedisLocks;
+use super::bulk::{complete, release_all};
+use crate::connection::client::Call;
+use crate::connection::reply::Reply;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::LockKeys;
+use crate::lock::{LockStore, Ownership, Release};
+use crate::script::{OnLostReply, Script};
+
+static RELEASE: Script = Script::new(include_str!("../lua/release_lock.lua"));
+
+/// What `release_lock.lua` answers of a repetition that cannot tell.
+const UNCLEAR: i64 = -1;
+/// What `release_locks.lua` answers of a lock that must be released alone.
+const ALONE: i64 = -1;
+
+/// Sends one release. Only a repetition that wants to know what it finds looks at the key `forced`.
+async fn run_release(
+    call: Call<'_>,
+    lock: &str,
+    forced: Option<&str>,
+    token: &str,
+    on_lost_reply: OnLostReply,
+) -> Result<Reply> {
+    let channel = LockKeys::released(lock);
+    let keys = [lock, forced.unwrap_or_default()];
+    let keys = if forced.is_some() { &keys[..] } else { &keys[..1] };
+    RELEASE.run(call, on_lost_reply, keys, &[token.as_bytes(), channel.as_bytes()]).await
+}
+
+/// The answer of a script that changes a lock that must be held under a token.
+pub(super) fn ownership(reply: Reply) -> Result<Ownership> {
+    match reply {
+        Reply::Int(1) => Ok(Ownership::Ours),
+        Reply::Int(_) => Ok(Ownership::Expired),
+        reply => Ok(Ownership::Taken(reply.into_bytes()?.unwrap_or_default())),
+    }
+}
+
+impl RedisLocks {
+    /// Frees a lock. Where the reply is lost, again.
+    pub(super) async fn release_alone(&self, call: Call<'_>, key: &str, token: &str) -> Result<Release> {
+        let lock = self.keys.lock(key)?;
+        match run_release(call, &lock, None, token, OnLostReply::Report).await {
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+                self.release_again(call, key, &lock, token, error).await
+            }
+            reply => {
+                let answered = reply.and_then(ownership).map(Release::Answered);
+                answered.map_err(|error| error.about(&lock))
+            }
+        }
+    }
+
+    /// Frees several locks. Where the reply is lost, each again.
+    pub(super) async fn release_together(&self, all: &[(String, String)]) -> Vec<Result<Release>> {
+        let call = self.client.call();
+        let locks: Result<Vec<_>> = all.iter().map(|(key, _)| self.keys.lock(key)).collect();
+        let together = all.len() > 1 && self.gains_by_rounds();
+        let (true, Ok(locks)) = (together, locks) else {
+            return join_all(all.iter().map(|(key, token)| self.release_alone(call, key, token))).await;
+        };
+        let tokens: Vec<_> = all.iter().map(|(_, token)| token.as_str()).collect();
+        match release_all(call, &locks, &tokens).await {
+            Ok(replies) => {
+                let answers = replies.into_iter().map(|reply| match reply {
+                    Reply::Int(ALONE) => None,
+                    reply => Some(ownership(reply).map(Release::Answered)),
+                });
+                complete(answers, all, |(key, token)| Box::pin(self.release_alone(call, key, token))).await
+            }
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+                let again = all
+                    .iter()
+                    .zip(&locks)
+                    .map(|((key, token), lock)| self.release_again(call, key, lock, token, error.clone()));
+                join_all(again).await
+            }
+            Err(error) => locks.iter().map(|lock| Err(error.clone().about(lock))).collect(),
+        }
+    }
+
+    async fn release_again(
+        &self,
+        call: Call<'_>,
+        key: &str,
+        lock: &str,
+        token: &str,
+        unknown: Error,
+    ) -> Result<Release> {
+        let unknown = unknown.about(lock);
+        if !call.has_time_left() {
+            return Err(unknown);
+        }
+        let forced = self.keys.forced(key);
+        match run_release(call, lock, Some(&forced), token, OnLostReply::Repeat).await {
+            Ok(Reply::Int(UNCLEAR)) => Ok(Release::Unclear(unknown)),
+            Ok(reply) => ownership(reply).map(Release::Answered),
+            Err(_) => Err(unknown),
+        }
+    }
+}

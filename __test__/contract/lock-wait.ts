@@ -34,7 +34,9 @@ export function lockWait(backend: Backend): void {
 
   async function assertNothingLeft(): Promise<void> {
     const left = await data.keys()
-    const kept = left.filter((key) => !/ferroflow:(fence(:\{\w+\})?|held|(withdrawn|request|forced):.*)$/.test(key))
+    const kept = left.filter(
+      (key) => !/ferroflow:(fence(:\{\w+\})?|held|(withdrawn|request|forced):.*)$/.test(key),
+    )
     assert.deepEqual(kept, [])
   }
 

@@ -35,7 +35,7 @@ export class Site {
   /** What is stored, once nobody waits for a lock any more: who gives up says so behind the caller's back. */
   async dump(): Promise<string> {
     using client = await this.server.client()
-    for (const end = performance.now() + WITHDRAWN_MS; ; ) {
+    for (const end = performance.now() + WITHDRAWN_MS; ;) {
       // oxlint-disable-next-line no-await-in-loop -- polling
       const lines = await dump(client)
       if (performance.now() > end || !lines.some((line) => line.includes('ferroflow:queue:')))

@@ -230,6 +230,11 @@ impl Batch {
         !self.sent.is_empty()
     }
 
+    /// Whether nobody waits any more for the reply that comes next. Who asked later may still wait behind it.
+    pub fn next_is_unwanted(&self) -> bool {
+        self.sent.front().is_some_and(|sent| sent.request.sink.is_none())
+    }
+
     /// Whether requests wait or are on their way.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.sent.is_empty()

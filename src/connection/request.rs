@@ -44,6 +44,11 @@ impl Request {
         }
     }
 
+    /// A request whose reply nobody wants.
+    pub(super) fn unheard(command: Command, deadline: Instant) -> Self {
+        Self { sink: None, ..Self::new(command, deadline, Box::new(|_| ())) }
+    }
+
     /// The bytes to send.
     pub fn wire(&self) -> &[u8] {
         &self.wire

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::command::Repeat;
 use super::reply::Reply;
-use super::request::{Request, Settled, no_reply, outcome_unknown};
+use super::request::{Request, Settled, outcome_unknown};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Comes before a command whose slot is on its way to the node.
@@ -315,7 +315,7 @@ impl Batch {
                 keep(request.deadline);
             } else if let Some(sink) = request.sink.take() {
                 unanswered = true;
-                settled.push(Settled(sink, Err(no_reply(request.repeat))));
+                settled.push(Settled(sink, Err(request.unanswered())));
             }
         }
         // However many were waiting: they were waiting for the same thing.

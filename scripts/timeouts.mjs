@@ -41,6 +41,12 @@ const TIMEOUTS = [
     'src/connection/drive.rs',
     'LOOK_EVERY_LISTENING',
   ],
+  [
+    'Silence that ends a connection on which somebody waited for an answer in vain',
+    '',
+    'src/connection/drive.rs',
+    'SILENT_FOR',
+  ],
   ['The next Sentinel is asked as well', '', 'src/connection/sentinel.rs', 'NEXT_AFTER'],
   ['A Sentinel answers', '', 'src/connection/sentinel.rs', 'ANSWER_WITHIN'],
   [

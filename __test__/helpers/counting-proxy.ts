@@ -12,6 +12,7 @@ import {
   ProxiedConnection,
   type ConnectionPolicy,
   type CutMode,
+  type Direction,
   type ProxiedRequest,
   type Verdict,
 } from './proxied-connection'
@@ -182,6 +183,11 @@ export class CountingProxy {
   /** From now on nothing passes in either direction, while connections stay open and new ones are accepted. */
   blackhole(): void {
     this.#blackhole = true
+  }
+
+  /** The same for the connections that are open, in one direction or both. New ones are not concerned. */
+  silence(direction: Direction): void {
+    for (const connection of this.#open) connection.silence(direction)
   }
 
   /** Refuses new connections (ECONNREFUSED). Open ones go on. */

@@ -32,6 +32,9 @@ export interface ProxiedRequest {
 /** How a connection ends: `end` delivers what was forwarded and closes in order, `reset` breaks off (ECONNRESET). */
 export type CutMode = 'end' | 'reset'
 
+/** Which way nothing passes any more. */
+export type Direction = 'requests' | 'replies' | 'both'
+
 /** What to do with a message. Bytes that are not forwarded are lost. */
 export interface Verdict {
   /** How many bytes of the message to forward. Default: all */
@@ -82,7 +85,7 @@ export class ProxiedConnection {
   /** A reply of the current round trip was delivered, so the next request belongs to a new one. */
   #roundTripAnswered = true
   #cut = false
-  #silent = false
+  #silent = { requests: false, replies: false }
   /** Bytes were lost on this connection, so it can never be used again. */
   lossy = false
 
@@ -128,6 +131,13 @@ export class ProxiedConnection {
     }
   }
 
+  /** From now on nothing passes in this direction, while both sides believe in the connection. */
+  silence(direction: Direction): void {
+    this.#silent.requests ||= direction !== 'replies'
+    this.#silent.replies ||= direction !== 'requests'
+    this.lossy = true
+  }
+
   #pipe(source: Socket, sink: Socket, parser: RespParser): void {
     source.on('data', (chunk: Buffer) => {
       if (this.#cut) return
@@ -147,7 +157,7 @@ export class ProxiedConnection {
 
   readonly #onRequest = (value: RespValue, raw: Buffer): void => {
     const words = toWords(value)
-    if (this.#cut || this.#silent) return
+    if (this.#cut || this.#silent.requests) return
     this.#lastRequestAt = performance.now()
     // An empty inline command is no command and has no reply.
     if (words.length === 0) return this.#toServer.write(raw)
@@ -162,10 +172,7 @@ export class ProxiedConnection {
   }
 
   #disturb({ cut, silence = false }: Verdict): void {
-    if (silence) {
-      this.#silent = true
-      this.lossy = true
-    }
+    if (silence) this.silence('both')
     if (cut !== undefined) this.cut(cut)
   }
 
@@ -193,7 +200,7 @@ export class ProxiedConnection {
   }
 
   #enqueue(outgoing: Outgoing): void {
-    if (this.#cut || this.#silent) return
+    if (this.#cut || this.#silent.replies) return
     this.#outgoing.push(outgoing)
     if (this.#cancelDelivery === undefined) this.#deliver()
   }
@@ -201,7 +208,7 @@ export class ProxiedConnection {
   /** `turns`: how often the event loop has looked for data of the client since the last wait. */
   #deliver(turns = 0): void {
     this.#cancelDelivery = undefined
-    while (this.#outgoing.length > 0 && !this.#cut && !this.#silent) {
+    while (this.#outgoing.length > 0 && !this.#cut && !this.#silent.replies) {
       const next = this.#outgoing[0] as Outgoing
       const wait = this.#waitingTime(next)
       if (wait > 0) {

@@ -83,7 +83,7 @@ function bulk(text: string): string {
   return `$${Buffer.byteLength(text)}\r\n${text}\r\n`
 }
 
-function wordsOf(value: RespValue): string[] {
+export function wordsOf(value: RespValue): string[] {
   const items = value.type === 'array' ? value.items : []
   const words = items.map((item) => (item.type === 'bulk-string' ? item.bytes.toString() : ''))
   return words.map((word, index) => (index === 0 ? word.toUpperCase() : word))

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::command::Repeat;
 use super::reply::Reply;
-use super::request::{Request, Settled, no_reply, outcome_unknown};
+use super::request::{Request, Settled, outcome_unknown};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Comes before a command whose slot is on its way to the node.
@@ -230,6 +230,11 @@ impl Batch {
         !self.sent.is_empty()
     }
 
+    /// Whether nobody waits any more for the reply that comes next. Who asked later may still wait behind it.
+    pub fn next_is_unwanted(&self) -> bool {
+        self.sent.front().is_some_and(|sent| sent.request.sink.is_none())
+    }
+
     /// Whether requests wait or are on their way.
     pub fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.sent.is_empty()
@@ -310,7 +315,7 @@ impl Batch {
                 keep(request.deadline);
             } else if let Some(sink) = request.sink.take() {
                 unanswered = true;
-                settled.push(Settled(sink, Err(no_reply(request.repeat))));
+                settled.push(Settled(sink, Err(request.unanswered())));
             }
         }
         // However many were waiting: they were waiting for the same thing.

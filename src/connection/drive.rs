@@ -25,6 +25,9 @@ const LOOK_EVERY_LISTENING: Duration = Duration::from_secs(3);
 /// After so many looks in vain, the server is sent something that its system must acknowledge: `TCP_USER_TIMEOUT` then
 /// ends a connection whose other side is gone, while a server that is only busy may take its time.
 const PROBE_AFTER_LOOKS: u32 = 3;
+/// A connection is gone on which nothing was heard for so long, although something was asked, and who asked has given up.
+/// A system that acknowledges what nobody reads would keep it for ever otherwise.
+const SILENT_FOR: Duration = Duration::from_secs(6);
 /// How long a connection that is given up still waits for what it was asked.
 const ABANDON_AFTER: Duration = Duration::from_millis(100);
 /// Room made in the input buffer before each read.
@@ -40,7 +43,9 @@ pub async fn drive(node: &Node, session: Session) -> Error {
         close_by: None,
         abandon_by: None,
         look_at: None,
+        looks_since: Instant::now(),
         silent_looks: 0,
+        silent_since: None,
     };
     std::future::poll_fn(|context| driver.poll(context)).await
 }
@@ -57,7 +62,10 @@ struct Driver<'node> {
     abandon_by: Option<Instant>,
     /// Set while replies are awaited: when to look whether anything was heard.
     look_at: Option<Instant>,
+    /// Since when the next look looks back.
+    looks_since: Instant,
     silent_looks: u32,
+    silent_since: Option<Instant>,
 }
 
 impl Driver<'_> {
@@ -78,7 +86,9 @@ impl Driver<'_> {
             if self.poll_deadlines(context).is_pending() {
                 return Poll::Pending;
             }
-            if self.node.batch().timeouts_in_a_row() >= DEAD_AFTER_TIMEOUTS {
+            let gone = self.silent_since.is_some_and(|since| since.elapsed() >= SILENT_FOR)
+                && self.node.batch().next_is_unwanted();
+            if gone || self.node.batch().timeouts_in_a_row() >= DEAD_AFTER_TIMEOUTS {
                 return Poll::Ready(lost("ETIMEDOUT the server stopped replying"));
             }
         }
@@ -94,6 +104,7 @@ impl Driver<'_> {
                 Ok(read) => {
                     self.node.metrics.bytes_received.add(read);
                     self.node.batch().heard();
+                    self.silent_since = None;
                     if let Err(reason) = self.take_replies() {
                         return Poll::Ready(reason);
                     }
@@ -225,7 +236,8 @@ impl Driver<'_> {
             if let Some(interval) = look_again {
                 // From now on.
                 batch.is_silent();
-                self.look_at = Some(Instant::now() + interval);
+                self.looks_since = Instant::now();
+                self.look_at = Some(self.looks_since + interval);
             }
             batch.earliest_deadline()
         };
@@ -260,6 +272,11 @@ impl Driver<'_> {
         };
         if !silent || !awaits_replies {
             self.silent_looks = 0;
+        }
+        if !silent {
+            self.silent_since = None;
+        } else if awaits_replies || !self.node.subscriptions.is_empty() {
+            self.silent_since.get_or_insert(self.looks_since);
         }
         if silent && awaits_replies {
             self.silent_looks += 1;

@@ -167,11 +167,11 @@ impl Node {
         self.abandoned.load(Ordering::Relaxed)
     }
 
-    /// Sends a command whose reply proves that the connection lives. It has all the time there is: missing it says
-    /// nothing that missing the others did not say.
+    /// Sends a command whose reply proves that the connection lives. Nobody waits for it, and it has all the time there
+    /// is: missing it says nothing that missing the others did not say.
     pub(super) fn probe(&self) {
         let deadline = Instant::now() + Duration::from_secs(24 * 3600);
-        self.send(Command::new("PING"), deadline, Box::new(|_| ()));
+        self.push(Request::unheard(Command::new("PING"), deadline));
     }
 
     /// Stops accepting commands; those accepted before, on whatever thread, have [`CLOSE_TIMEOUT`] to finish.

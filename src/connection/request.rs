@@ -44,6 +44,11 @@ impl Request {
         }
     }
 
+    /// A request whose reply nobody wants.
+    pub(super) fn unheard(command: Command, deadline: Instant) -> Self {
+        Self { sink: None, ..Self::new(command, deadline, Box::new(|_| ())) }
+    }
+
     /// The bytes to send.
     pub fn wire(&self) -> &[u8] {
         &self.wire
@@ -105,10 +110,18 @@ impl Request {
         error
     }
 
+    /// Its time is over, and it was not answered. Of a read that was refused before, that is known at least.
+    pub(super) fn unanswered(&self) -> Error {
+        match &self.refusal {
+            Some(refusal) if self.repeat == Repeat::Read => (**refusal).clone(),
+            _ => no_reply(self.repeat),
+        }
+    }
+
     /// Its time is over before it was sent, or sent again.
     pub(super) fn late(&self, unavailable: &str) -> Error {
         match &self.refusal {
-            _ if self.attempted => no_reply(self.repeat),
+            _ if self.attempted => self.unanswered(),
             Some(refusal) => (**refusal).clone(),
             None => Error::new(ErrorKind::Unavailable, unavailable.to_owned()),
         }

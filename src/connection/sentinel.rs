@@ -255,7 +255,9 @@ impl Overseer for Sentinels {
     }
 
     fn minds(&self, error: &Error) -> bool {
-        error.kind() == ErrorKind::ServerNotReady && error.message().starts_with("READONLY")
+        // It is no master any more, or not yet again: the Sentinels know whether another is.
+        error.kind() == ErrorKind::ServerNotReady
+            && ["READONLY", "LOADING", "MASTERDOWN"].iter().any(|word| error.message().starts_with(word))
     }
 
     fn refused(&self, node: &Node, mut request: Request, error: Error) {

@@ -228,3 +228,20 @@ fn a_copy_that_is_refused_does_not_speak_for_the_one_before_it() {
         assert_eq!(kind(&receiver), expected);
     }
 }
+
+#[test]
+fn who_gave_up_is_told_from_who_asked_later() {
+    let (mut batch, start) = open();
+    assert!(!batch.next_is_unwanted());
+    let (first, _first) = request(Command::new("GET").reads(), 10, start);
+    let (second, _second) = request(Command::new("GET").reads(), 5000, start);
+    for one in [first, second] {
+        assert!(batch.push(one).is_ok());
+    }
+    send(&mut batch);
+    assert!(!batch.next_is_unwanted());
+    deliver(batch.expire(start + Duration::from_millis(20)));
+    assert!(batch.next_is_unwanted());
+    deliver(batch.reply(Ok(Reply::Nil)));
+    assert!(!batch.next_is_unwanted());
+}

@@ -94,7 +94,8 @@ impl Dialling {
     }
 
     fn of_a_loss(pace: Duration) -> Self {
-        Self { redial: Redial::new(pace, true), due: None }
+        // Whoever is told where a node is goes there at once, and so comes twice where it was told.
+        Self { redial: Redial::new(pace * 2, true), due: None }
     }
 
     /// Whether to dial now. The next time is drawn then.

@@ -64,7 +64,10 @@ export interface ConnectionOptions {
   family?: number
   /** Name shown in `CLIENT LIST`. Default: none. */
   connectionName?: string | null
-  /** TCP keepalive interval in milliseconds, 0 for none. Default: 30,000. */
+  /**
+   * TCP keepalive interval in milliseconds, 0 for none. After the process was stopped, frozen or asleep for longer than
+   * this (0: than 30 s), the server is asked for a sign of life before anything else is sent. Default: 30,000.
+   */
   keepAlive?: number
   /** Time to establish a connection, in milliseconds. Default: 5,000. */
   connectTimeout?: number
@@ -73,9 +76,10 @@ export interface ConnectionOptions {
   /** RESP version; 3 falls back to 2 where the server does not know it. Default: 3. */
   protocol?: 2 | 3
   /**
-   * The first redial of a lost connection follows after a random part of this, in milliseconds; later ones after a
-   * random part of 1.5 times this, or of a fifth of the outage, up to 5 seconds. With the default, 1,000 clients of a
-   * server that restarts make at most 200 attempts in 100 ms. Give less where clients are few. Default: 1,200.
+   * The first redial of a lost connection follows after a random part of this, in milliseconds; later ones are two
+   * thirds to the whole of it apart, or of a fifth of the outage if that is longer, up to 5 seconds. With the default,
+   * 1,000 clients of a server that restarts make at most 200 attempts in 100 ms. Give less where clients are few.
+   * Default: 900.
    */
   redialDelay?: number
   /** Calls that may wait while there is no connection. More fail at once with `QUEUE_FULL`. Default: 10,000. */

@@ -38,8 +38,8 @@ export declare class NativeConnection {
    * if `buffers` is true.
    */
   command(words: ReadonlyArray<string | Uint8Array>, buffers: boolean): Promise<unknown>
-  /** Tries to connect at once, where the next attempt is being waited for. */
-  redial(): void
+  /** Tries to connect at once or, unless it is `urgent`, soon, where the next attempt is being waited for. */
+  redial(urgent: boolean): void
   /** Gives up this hold. Resolves when the connection is closed, or at once if others still use it. */
   close(): Promise<void>
 }

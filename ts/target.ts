@@ -158,7 +158,7 @@ function fromOptions(given: LooseOptions): NativeConfig {
     connectTimeout: integer(options, 'connectTimeout', { fallback: 5000, min: 1, max: 2 ** 31 - 1 }),
     callTimeout: integer(options, 'commandTimeout', { fallback: 5000, min: 1, max: 2 ** 31 - 1 }),
     keepAlive: integer(options, 'keepAlive', { fallback: 30_000, min: 0, max: 2 ** 31 - 1 }),
-    redialDelay: integer(options, 'redialDelay', { fallback: 1200, min: 1, max: 60_000 }),
+    redialDelay: integer(options, 'redialDelay', { fallback: 900, min: 1, max: 60_000 }),
     maxQueuedCommands: integer(options, 'maxQueuedCommands', { fallback: 10_000, min: 0, max: 2 ** 31 - 1 }),
     maxQueuedBytes: integer(options, 'maxQueuedBytes', { fallback: 64 * 1024 * 1024, min: 0, max: 2 ** 40 }),
   }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { RedisWakeSignaler, connect } from '../../index.js'
 import { onEveryBackend } from '../helpers/backends'
 import { CountingProxy } from '../helpers/counting-proxy'
@@ -30,6 +31,47 @@ describe('a wake signaler whose connection is cut', () => {
       }
       assert.equal(gaps, 3)
       await Promise.all([receiver.disconnect(), sender.disconnect()])
+    })
+  }
+
+  for (const protocol of [3, 2] as const) {
+    it(`listens to all of 1,000 channels again after two cuts, each with one gap (RESP${protocol})`, async () => {
+      await using server = await RedisServer.start()
+      await using proxy = await CountingProxy.start({ port: server.port })
+      const connection = connect(proxy.url, { protocol, redialDelay: 50 })
+      const channels = Array.from({ length: 1000 }, (_, n) => `c${n}`)
+      const heard = new Map<string, string[]>()
+      const gaps = new Map(channels.map((channel) => [channel, 0]))
+      await Promise.all(
+        channels.map(async (channel) => {
+          const signaler = new RedisWakeSignaler(connection, { channel })
+          signaler.on('gap', () => gaps.set(channel, (gaps.get(channel) ?? 0) + 1))
+          await signaler.subscribe((id) => void heard.set(channel, [...(heard.get(channel) ?? []), id]))
+        }),
+      )
+      const everybodyHad = (count: number): boolean => [...gaps.values()].every((had) => had === count)
+      proxy.cut('reset')
+      // So far apart that everybody is back, and so close that nothing has come to rest.
+      await delay(500)
+      await until('everybody was told of the first gap', () => everybodyHad(1))
+      proxy.cut('end')
+      await until('everybody was told of the second gap', () => everybodyHad(2))
+      using direct = await server.client()
+      await until('all are listened to', async () =>
+        (await direct.command<(string | number)[]>('PUBSUB', 'NUMSUB', ...channels)).every(
+          (item, index) => index % 2 === 0 || item === 1,
+        ),
+      )
+      const message = JSON.stringify({ executionId: 'e', timestamp: 1 })
+      await Promise.all(channels.map((channel) => direct.command('PUBLISH', channel, message)))
+      await until('everybody has heard', () => heard.size === channels.length)
+      // A call behind the messages: whatever was to come is here.
+      await connection.command('PING')
+      assert.deepEqual(
+        channels.filter((channel) => heard.get(channel)?.length !== 1 || gaps.get(channel) !== 2),
+        [],
+      )
+      await connection.close()
     })
   }
 

@@ -1,5 +1,7 @@
 /** TLS as ioredis' option `tls` says it, against real servers with certificates of the test's own. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, connect as connectTo, createServer } from 'node:net'
 import { after, before, describe, it } from 'node:test'
 import { ConfigError, type FerroflowError, type Target, type TlsOptions, connect } from '../../index.js'
 import { Certificates } from '../helpers/certificates'
@@ -8,6 +10,70 @@ import { RedisServer, findFreePort } from '../helpers/redis-server'
 import { until } from '../helpers/wait'
 
 const DEADLINE = 1000
+
+/** A proxy that lets nobody through before all have come, and again when all have sent something to an answer. */
+class Crowd implements AsyncDisposable {
+  accepted = 0
+  readonly #server = createServer()
+  readonly #count: number
+  /** What waits for the others, by round. */
+  readonly #waiting: (() => void)[][] = [[], []]
+
+  private constructor(target: number, count: number) {
+    this.#count = count
+    this.#server.on('connection', (client) => {
+      this.accepted += 1
+      const server = connectTo(target, '127.0.0.1')
+      let round = 0
+      let answered = true
+      let gate = Promise.resolve()
+      client.on('data', (chunk) => {
+        if (answered) {
+          gate = this.#everybody(round)
+          round += 1
+          answered = false
+        }
+        void gate.then(() => server.write(chunk))
+      })
+      server.on('data', (chunk) => {
+        answered = true
+        client.write(chunk)
+      })
+      for (const [one, other] of [
+        [client, server],
+        [server, client],
+      ] as const) {
+        one.on('error', () => other.destroy())
+        one.on('close', () => other.destroy())
+      }
+    })
+  }
+
+  static async start(target: number, count: number): Promise<Crowd> {
+    const crowd = new Crowd(target, count)
+    crowd.#server.listen(0)
+    await once(crowd.#server, 'listening')
+    return crowd
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port
+  }
+
+  #everybody(round: number): Promise<void> {
+    const waiting = this.#waiting[round]
+    if (waiting === undefined) return Promise.resolve()
+    return new Promise((resolve) => {
+      waiting.push(resolve)
+      if (waiting.length === this.#count) for (const go of waiting) go()
+    })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.close()
+    await once(this.#server, 'close')
+  }
+}
 
 /** The answer to a PING, or what was thrown within the deadline. */
 async function ping(target: Target, tls?: TlsOptions | boolean): Promise<string | FerroflowError> {
@@ -137,6 +203,22 @@ describe('TLS', () => {
       assert.match(error.message, because)
       assertNoSecret(error)
     })
+
+  it('ten connections are dialled in parallel: none waits for another', async () => {
+    const count = 10
+    await using crowd = await Crowd.start(ports.server, count)
+    // Nobody gets an answer before all have asked, in both flights of the handshake.
+    const connections = Array.from({ length: count }, (_, n) =>
+      connect(
+        { host: 'localhost', port: crowd.port },
+        { tls: { ca: certificates.ca }, connectionName: `t${n}` },
+      ),
+    )
+    const answers = await Promise.all(connections.map((connection) => connection.command('PING')))
+    assert.deepEqual(new Set(answers), new Set(['PONG']))
+    assert.equal(crowd.accepted, count)
+    await Promise.all(connections.map((connection) => connection.close()))
+  })
 
   it('rediss:// trusts the CA that is given, and nothing else', async () => {
     const url = `rediss://localhost:${ports.server}`

@@ -37,8 +37,9 @@ describe('A workstation whose server goes away', () => {
   })
 
   function start(options: WorkstationOptions = {}): Workstation {
+    const { host, port } = server
     const workstation = createWorkstation({
-      redis: { host: server.host, port: server.port, commandTimeout: 500, connectTimeout: 500 },
+      redis: { host, port, commandTimeout: 500, connectTimeout: 500, redialDelay: 50 },
       log: false,
       ...options,
     })

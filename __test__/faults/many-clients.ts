@@ -1,13 +1,13 @@
-/** A process with so many connections to one server. Prints `ready` when all are there, and again after each loss. */
-import { type ConnectionOptions, connect } from '../../index.js'
+/** A process with so many connections to one target. Prints `ready` when all are there, and again after each loss. */
+import { type Target, connect } from '../../index.js'
 
-const [target = '', countText, name, options = '{}'] = process.argv.slice(2)
+const [target = '', countText, name] = process.argv.slice(2)
 const count = Number(countText)
 let ready = 0
 
 // Equal connections would be one.
 const connections = Array.from({ length: count }, (_, number) =>
-  connect(target, { ...(JSON.parse(options) as ConnectionOptions), connectionName: `${name}-${number}` }),
+  connect({ ...(JSON.parse(target) as object), connectionName: `${name}-${number}` } as Target),
 )
 for (const connection of connections)
   connection.on('status', (status) => {

@@ -222,12 +222,37 @@ describe('a master that changes behind its Sentinels', () => {
     await connection.close()
   })
 
+  it('+switch-master: an attempt that hangs is given up for the new master', async () => {
+    let master = { host: one.host, port: one.port }
+    await using silent = await ScriptedServer.start(() => '')
+    await using watcher = await sentinel(() => master)
+    // Nothing else would end the attempt in time.
+    const connection = connect({
+      sentinels: [watcher],
+      name: 'm',
+      connectTimeout: 60_000,
+      commandTimeout: 20_000,
+      redialDelay: 50,
+    })
+    await connection.command('PING')
+    await until('the Sentinel is listened to', () => watcher.subscribers === 1)
+    master = { host: '127.0.0.1', port: silent.port }
+    using first = await one.client()
+    await first.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+    await until('the silent one is dialled', () => silent.commands.length > 0)
+    const call = connection.command('PING')
+    master = { host: two.host, port: two.port }
+    watcher.publish('+switch-master', `m 127.0.0.1 ${silent.port} 127.0.0.1 ${two.port}`)
+    assert.equal(await call, 'PONG')
+    await connection.close()
+  })
+
   it('a Sentinel that names a replica is not believed; another may know better', async () => {
     using first = await one.client()
     await first.command('REPLICAOF', two.host, two.port)
     await using outdated = await sentinel(() => one)
     await using right = await sentinel(() => two)
-    const connection = connect({ sentinels: [outdated, right], name: 'm' })
+    const connection = connect({ sentinels: [outdated, right], name: 'm', redialDelay: 50 })
     const { ms, outcome } = await timed(() => connection.command('SET', 'k', '1'))
     assert.ok(outcome.status === 'fulfilled' && ms < 1000, `${ms} ms`)
     await connection.close()

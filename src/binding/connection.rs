@@ -87,11 +87,11 @@ impl NativeConnection {
         Ok(promise(env, answer))
     }
 
-    /// Tries to connect at once, where the next attempt is being waited for.
+    /// Tries to connect at once or, unless it is `urgent`, soon, where the next attempt is being waited for.
     #[napi]
-    pub fn redial(&self) {
+    pub fn redial(&self, urgent: bool) {
         if let Ok(Backend::Server(client)) = self.handle.backend() {
-            client.redial();
+            client.redial(urgent);
         }
     }
 

@@ -163,17 +163,22 @@ impl Batch {
             && let Some(request) = self.pending.pop_front()
         {
             self.pending_bytes -= request.wire.len();
-            let start = self.buffered;
-            let asked = request.asking;
-            if asked {
-                buffer.extend_from_slice(ASKING);
-                self.buffered += ASKING.len() as u64;
-            }
-            buffer.extend_from_slice(&request.wire);
-            self.buffered += request.wire.len() as u64;
-            self.sent.push_back(Sent { request, start, asked });
-            self.untouched += 1;
+            self.send_first(request, buffer);
         }
+    }
+
+    /// Moves a request into the write buffer before everything that waits.
+    pub fn send_first(&mut self, request: Request, buffer: &mut BytesMut) {
+        let start = self.buffered;
+        let asked = request.asking;
+        if asked {
+            buffer.extend_from_slice(ASKING);
+            self.buffered += ASKING.len() as u64;
+        }
+        buffer.extend_from_slice(&request.wire);
+        self.buffered += request.wire.len() as u64;
+        self.sent.push_back(Sent { request, start, asked });
+        self.untouched += 1;
     }
 
     /// The socket took so many bytes. Returns of how many commands that was the first.

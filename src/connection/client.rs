@@ -13,6 +13,7 @@ use super::config::{Config, Endpoint};
 use super::node::{Node, Role, closed_error, lock};
 use super::overseer::Overseer;
 use super::pubsub::Subscription;
+use super::redial::Wish;
 use super::reply::Reply;
 use super::request::Sink;
 use super::sentinel::Sentinels;
@@ -115,10 +116,10 @@ impl Client {
         }
     }
 
-    /// Tries to connect at once, where the next attempt is being waited for.
-    pub fn redial(&self) {
+    /// Tries to connect at once or, unless it is `urgent`, soon, where the next attempt is being waited for.
+    pub fn redial(&self, urgent: bool) {
         if let Topology::Node(node) = &self.topology {
-            node.redial_if_lost();
+            node.redial_if_lost(if urgent { Wish::Now } else { Wish::Hurry });
         }
     }
 

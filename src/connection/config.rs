@@ -269,7 +269,12 @@ impl Config {
         Duration::from_millis(self.call_timeout)
     }
 
-    /// The bound of the first delay after a loss.
+    /// TCP keepalive interval, if any.
+    pub fn keep_alive(&self) -> Option<Duration> {
+        (self.keep_alive > 0).then(|| Duration::from_millis(self.keep_alive))
+    }
+
+    /// The first delay after a loss, at the most.
     pub fn redial_delay(&self) -> Duration {
         Duration::from_millis(self.redial_delay)
     }
@@ -287,7 +292,7 @@ pub(crate) mod tests {
     pub(crate) fn json(endpoint: &str, extra: &str) -> String {
         format!(
             r#"{{"endpoint":{endpoint},"db":0,"keyPrefix":"","family":0,"protocol":3,"connectTimeout":5000,
-            "callTimeout":5000,"keepAlive":30000,"redialDelay":1200,"maxQueuedCommands":10000,"maxQueuedBytes":67108864{extra}}}"#
+            "callTimeout":5000,"keepAlive":30000,"redialDelay":900,"maxQueuedCommands":10000,"maxQueuedBytes":67108864{extra}}}"#
         )
     }
 
@@ -329,7 +334,7 @@ pub(crate) mod tests {
             json(TCP, "").replace("\"family\":0", "\"family\":5"),
             json(TCP, "").replace("\"protocol\":3", "\"protocol\":4"),
             json(TCP, "").replace("\"callTimeout\":5000", "\"callTimeout\":0"),
-            json(TCP, "").replace("\"redialDelay\":1200", "\"redialDelay\":0"),
+            json(TCP, "").replace("\"redialDelay\":900", "\"redialDelay\":0"),
             json(TCP, "").replace("\"keyPrefix\":\"\"", "\"keyPrefix\":\"a\\nb\""),
         ] {
             assert_eq!(Config::from_json(&bad).unwrap_err().kind(), ErrorKind::Config, "{bad}");

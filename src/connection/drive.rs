@@ -12,9 +12,10 @@ use tokio_util::io::poll_read_buf;
 
 use super::dial::errno_name;
 use super::handshake::Session;
-use super::node::{CLOSE_TIMEOUT, Node, Role, deliver};
+use super::node::{CLOSE_TIMEOUT, Node, Role, deliver, ping};
 use super::reply;
 use crate::error::{Error, ErrorKind};
+use crate::runtime::pause::Pauses;
 
 /// So many replies missing in a row mean that nobody is there any more.
 const DEAD_AFTER_TIMEOUTS: u32 = 3;
@@ -28,6 +29,10 @@ const PROBE_AFTER_LOOKS: u32 = 3;
 /// A connection is gone on which nothing was heard for so long, although something was asked, and who asked has given up.
 /// A system that acknowledges what nobody reads would keep it for ever otherwise.
 const SILENT_FOR: Duration = Duration::from_secs(6);
+/// How soon the server must answer after the process was paused for long, before anything else is sent.
+const VALIDATE_WITHIN: Duration = Duration::from_millis(500);
+/// What is long where TCP keepalive does not say it.
+const LONG_PAUSE: Duration = Duration::from_secs(30);
 /// How long a connection that is given up still waits for what it was asked.
 const ABANDON_AFTER: Duration = Duration::from_millis(100);
 /// Room made in the input buffer before each read.
@@ -42,6 +47,8 @@ pub async fn drive(node: &Node, session: Session) -> Error {
         timer_at: None,
         close_by: None,
         abandon_by: None,
+        pauses: Pauses::watch(),
+        validate_by: None,
         look_at: None,
         looks_since: Instant::now(),
         silent_looks: 0,
@@ -60,6 +67,9 @@ struct Driver<'node> {
     close_by: Option<Instant>,
     /// Set once the connection is to be given up.
     abandon_by: Option<Instant>,
+    pauses: Pauses,
+    /// Set after a long pause, until the server has shown that it is there.
+    validate_by: Option<Instant>,
     /// Set while replies are awaited: when to look whether anything was heard.
     look_at: Option<Instant>,
     /// Since when the next look looks back.
@@ -72,6 +82,9 @@ impl Driver<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         loop {
             if let Poll::Ready(reason) = self.poll_read(context) {
+                return Poll::Ready(reason);
+            }
+            if let Poll::Ready(reason) = self.poll_validate() {
                 return Poll::Ready(reason);
             }
             if let Poll::Ready(reason) = self.poll_abandon() {
@@ -105,6 +118,7 @@ impl Driver<'_> {
                     self.node.metrics.bytes_received.add(read);
                     self.node.batch().heard();
                     self.silent_since = None;
+                    self.validate_by = None;
                     if let Err(reason) = self.take_replies() {
                         return Poll::Ready(reason);
                     }
@@ -168,6 +182,23 @@ impl Driver<'_> {
         deliver(settled);
     }
 
+    /// After a long pause, asks the server for a sign of life before anything else. What was received before is read
+    /// by then, so whatever comes is one.
+    fn poll_validate(&mut self) -> Poll<Error> {
+        let now = Instant::now();
+        if self.validate_by.is_some_and(|by| now >= by) {
+            return Poll::Ready(lost(
+                "ETIMEDOUT the connection has not survived that the process was paused",
+            ));
+        }
+        let long = self.node.config.keep_alive().unwrap_or(LONG_PAUSE);
+        if self.pauses.news().is_some_and(|pause| pause > long) {
+            self.node.batch().send_first(ping(), &mut self.session.output);
+            self.validate_by = Some(now + VALIDATE_WITHIN);
+        }
+        Poll::Pending
+    }
+
     /// Ends a connection that is to be given up, once everything is answered or time is over.
     fn poll_abandon(&mut self) -> Poll<Error> {
         if !self.node.is_abandoned() {
@@ -186,7 +217,7 @@ impl Driver<'_> {
         loop {
             {
                 let mut batch = self.node.batch();
-                if self.abandon_by.is_none() {
+                if self.abandon_by.is_none() && self.validate_by.is_none() {
                     batch.fill(&mut self.session.output);
                 }
                 batch.register_driver(context.waker());
@@ -241,7 +272,8 @@ impl Driver<'_> {
             }
             batch.earliest_deadline()
         };
-        let wanted = [earliest, self.close_by, self.abandon_by, self.look_at].into_iter().flatten().min();
+        let moments = [earliest, self.close_by, self.abandon_by, self.validate_by, self.look_at];
+        let wanted = moments.into_iter().flatten().min();
         // An earlier alarm than needed does no harm, and setting one for every request would cost.
         if let Some(wanted) = wanted
             && self.timer_at.is_none_or(|at| wanted < at)

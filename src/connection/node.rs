@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::batch::Batch;
 use super::census;
@@ -18,13 +18,14 @@ use super::drive;
 use super::handshake::Session;
 use super::overseer::Overseer;
 use super::pubsub::Subscriptions;
-use super::redial::Redial;
+use super::redial::{Redial, Wish, Wishes};
 use super::reply::Reply;
 use super::request::{Request, Settled, Sink};
 use super::status::{Status, StatusBoard};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{self, ConnectionMetrics};
 use crate::runtime::io_thread::{self, catch_panic};
+use crate::runtime::pause::Pauses;
 
 /// How long closing waits for replies.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -49,8 +50,8 @@ pub struct Node {
     pub(super) overseer: Option<Arc<dyn Overseer>>,
     /// The present connection is to be given up as soon as what it was asked is answered.
     abandoned: AtomicBool,
-    /// There is a reason to dial at once.
-    redial: Notify,
+    /// When others want it to be dialled.
+    wishes: Wishes,
 }
 
 /// What a connection is for.
@@ -68,6 +69,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 pub(super) fn deliver(settled: impl IntoIterator<Item = Settled>) {
     settled.into_iter().for_each(Settled::deliver);
+}
+
+/// A question whose answer proves that the connection lives. Nobody waits for it, and it has all the time there is:
+/// missing it says nothing that missing the others did not say.
+pub(super) fn ping() -> Request {
+    let deadline = Instant::now() + Duration::from_secs(24 * 3600);
+    Request::unheard(Command::new("PING"), deadline)
 }
 
 pub(super) fn closed_error() -> Error {
@@ -94,7 +102,7 @@ impl Node {
             subscriber: Mutex::default(),
             overseer,
             abandoned: AtomicBool::new(false),
-            redial: Notify::new(),
+            wishes: Wishes::default(),
         });
         if let Some(overseer) = &node.overseer {
             overseer.started(&node);
@@ -136,15 +144,15 @@ impl Node {
         }
     }
 
-    /// Dials without a delay, where one is being waited for or will be.
-    pub(super) fn redial(&self) {
-        self.redial.notify_one();
+    /// Says when it is to be dialled, where it is being waited for or will be.
+    pub(super) fn redial(&self, wish: Wish) {
+        self.wishes.make(wish);
     }
 
-    /// The same, unless it is connected: then the next loss would be redialled without a delay for no reason.
-    pub(super) fn redial_if_lost(&self) {
+    /// The same, unless it is connected: then the next loss would be redialled in haste for no reason.
+    pub(super) fn redial_if_lost(&self, wish: Wish) {
         if self.status.get() == Status::Reconnecting {
-            self.redial();
+            self.redial(wish);
         }
     }
 
@@ -167,11 +175,9 @@ impl Node {
         self.abandoned.load(Ordering::Relaxed)
     }
 
-    /// Sends a command whose reply proves that the connection lives. Nobody waits for it, and it has all the time there
-    /// is: missing it says nothing that missing the others did not say.
+    /// Sends a command whose reply proves that the connection lives.
     pub(super) fn probe(&self) {
-        let deadline = Instant::now() + Duration::from_secs(24 * 3600);
-        self.push(Request::unheard(Command::new("PING"), deadline));
+        self.push(ping());
     }
 
     /// Stops accepting commands; those accepted before, on whatever thread, have [`CLOSE_TIMEOUT`] to finish.
@@ -230,12 +236,18 @@ impl Node {
 
     async fn run(self: Arc<Self>) {
         let mut redial = Redial::new(self.config.redial_delay(), self.overseer.is_some());
+        if self.overseer.as_ref().is_some_and(|overseer| overseer.is_one_of_many())
+            && self.unless_closing(redial.wait(&self.wishes)).await.is_none()
+        {
+            return self.end();
+        }
         loop {
+            redial.attempt();
             let established = self.unless_closing(self.establish()).await;
             let reason = match established {
                 None => break,
                 Some(Ok(session)) => {
-                    let since = Instant::now();
+                    let (since, mut pauses) = (Instant::now(), Pauses::watch());
                     self.opened(&session);
                     // A panic costs this connection, not the next one.
                     let reason = match catch_panic(drive::drive(&self, session)).await {
@@ -243,6 +255,10 @@ impl Node {
                     };
                     deliver(self.batch().lost(&reason));
                     redial.lost(since);
+                    if pauses.ended_just_now() {
+                        // It died while this process did not run, which is nobody else's reason.
+                        self.redial(Wish::Now);
+                    }
                     reason
                 }
                 Some(Err(error)) => error,
@@ -251,19 +267,17 @@ impl Node {
                 break;
             }
             self.not_connected(reason);
-            let pause = async {
-                tokio::select! {
-                    () = sleep(redial.delay()) => {}
-                    () = self.redial.notified() => {}
-                }
-            };
-            if self.unless_closing(pause).await.is_none() {
+            if self.unless_closing(redial.wait(&self.wishes)).await.is_none() {
                 break;
             }
         }
+        self.end();
+    }
+
+    fn end(self: &Arc<Self>) {
         if let Some(overseer) = &self.overseer {
             let left = self.batch().take_pending();
-            let refused = overseer.ended(&self, left.into());
+            let refused = overseer.ended(self, left.into());
             deliver(refused.into_iter().filter_map(|request| request.fail(closed_error())));
         }
         let left = self.batch().refuse(closed_error());
@@ -276,13 +290,21 @@ impl Node {
         let Some(overseer) = &self.overseer else {
             return self.in_time(self.dial(&self.config.endpoint)).await;
         };
-        self.in_time(async {
+        let attempt = self.in_time(async {
             let endpoint = overseer.locate().await?;
             let mut session = self.dial(&endpoint).await?;
             overseer.verify(&mut session, &endpoint).await?;
             Ok(session)
-        })
-        .await
+        });
+        tokio::select! {
+            biased;
+            // A server that says nothing any more would be waited for as long as for any other.
+            () = self.wishes.for_another() => Err(Error::new(
+                ErrorKind::Unavailable,
+                "the connection was given up for another server while it was being established",
+            )),
+            established = attempt => established,
+        }
     }
 
     async fn dial(&self, endpoint: &Endpoint) -> Result<Session> {
@@ -305,6 +327,7 @@ impl Node {
     fn opened(&self, session: &Session) {
         lock(&self.scripts_sent).clear();
         self.abandoned.store(false, Ordering::Relaxed);
+        self.wishes.take();
         let mut batch = self.batch();
         batch.open();
         if self.is_closing() {

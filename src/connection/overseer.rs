@@ -16,6 +16,12 @@ pub(super) trait Overseer: Send + Sync {
     /// A node begins to exist.
     fn started(&self, _node: &Arc<Node>) {}
 
+    /// Whether many others may have been told of this node in the same moment, so that even the first attempt to
+    /// connect is put off for a part of the time between two.
+    fn is_one_of_many(&self) -> bool {
+        false
+    }
+
     /// Where to connect to next.
     async fn locate(&self) -> Result<Endpoint>;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{PushKind, Value};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::command::Command;
 use super::config::{Address, Config, Endpoint, SentinelOptions, reached_at};
@@ -15,7 +15,7 @@ use super::handshake::Session;
 use super::node::{Node, lock};
 use super::overseer::Overseer;
 use super::race::first_answer;
-use super::redial::full_jitter;
+use super::redial::{Redial, Wish};
 use super::reply::Reply;
 use super::request::Request;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,7 +24,6 @@ use crate::runtime::io_thread;
 /// How long one Sentinel has to answer before the next is asked as well, and before it is given up.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-const MAX_DELAY: Duration = Duration::from_secs(5);
 /// More than these are not remembered, whatever a Sentinel says.
 const MAX_SENTINELS: usize = 32;
 const SWITCHED: &str = "+switch-master";
@@ -74,19 +73,21 @@ impl Sentinels {
     }
 
     async fn keep_listening(&self) {
-        let mut failures = 0;
+        let mut redial = Redial::new(self.config.redial_delay(), false);
         loop {
             let Some(sentinel) = self.in_turn().into_iter().next() else { return };
+            redial.attempt();
+            let began = Instant::now();
             // It ends with an error, sooner or later. Who is connected can do without, so nobody is told.
-            if self.listen(&sentinel, &mut failures).await.is_err() {
+            if self.listen(&sentinel).await.is_err() {
                 self.turn.fetch_add(1, Ordering::Relaxed);
             }
-            sleep(full_jitter(failures, MAX_DELAY)).await;
-            failures += 1;
+            redial.lost(began);
+            sleep(redial.delay()).await;
         }
     }
 
-    async fn listen(&self, sentinel: &Address, failures: &mut u32) -> Result<()> {
+    async fn listen(&self, sentinel: &Address) -> Result<()> {
         let mut session = self.connect(sentinel).await?;
         let subscribe = Command::new("SUBSCRIBE").arg(SWITCHED);
         session.tell(subscribe).await?;
@@ -101,7 +102,6 @@ impl Sentinels {
                 _ if confirmed => continue,
                 _ => {
                     confirmed = true;
-                    *failures = 0;
                     // A change that was announced while nobody listened.
                     self.compare(self.master_by(sentinel).await?);
                     if self.options.update_sentinels {
@@ -140,7 +140,7 @@ impl Sentinels {
         let nodes: Vec<_> = lock(&self.nodes).iter().filter_map(Weak::upgrade).collect();
         for node in nodes {
             node.abandon(Error::new(ErrorKind::Unavailable, reason.to_owned()));
-            node.redial();
+            node.redial(Wish::Afresh);
         }
     }
 

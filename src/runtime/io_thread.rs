@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 use super::completion::CompletionList;
+use super::pause;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Work for the I/O thread.
@@ -61,6 +62,7 @@ fn start() -> std::result::Result<Arc<IoThread>, String> {
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_unpark(pause::look)
         .build()
         .map_err(|error| error.to_string())?;
     let for_thread = Arc::clone(&shared);

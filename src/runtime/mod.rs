@@ -17,6 +17,7 @@ pub mod completion;
 pub mod environment;
 pub mod io_thread;
 pub mod output;
+pub mod pause;
 pub mod suspension;
 
 pub use completion::{Answer, Settler};

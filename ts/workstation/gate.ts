@@ -125,7 +125,7 @@ export class Gate {
 
   /** Tries at once what is tried from time to time. */
   reconnect(): void {
-    nativeOf(this.#connection).redial()
+    nativeOf(this.#connection).redial(true)
     void this.#probe()
   }
 
@@ -139,8 +139,9 @@ export class Gate {
   /** Resolves when the gate is up, or the time is over. */
   async settled(withinMs: number): Promise<void> {
     const deadline = performance.now() + withinMs
+    this.reconnect()
     while (!this.up && performance.now() < deadline) {
-      this.reconnect()
+      void this.#probe()
       // oxlint-disable-next-line no-await-in-loop -- waiting for a condition
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
@@ -167,7 +168,7 @@ export class Gate {
     const pause = this.#breaker.untilProbe(performance.now())
     const wait = pause > 0 ? Math.min(pause + 1, PROBE_INTERVAL) : PROBE_INTERVAL
     this.#timer = setTimeout(() => {
-      nativeOf(this.#connection).redial()
+      nativeOf(this.#connection).redial(false)
       void this.#probe().finally(() => this.#tickLater())
     }, wait)
     this.#timer.unref()

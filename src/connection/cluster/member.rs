@@ -21,10 +21,16 @@ pub(super) struct Member {
     pub(super) address: Address,
     /// It is a replica, and only asked.
     pub(super) reads: bool,
+    /// It was not news for everybody.
+    pub(super) at_once: bool,
 }
 
 #[async_trait]
 impl Overseer for Member {
+    fn is_one_of_many(&self) -> bool {
+        !self.at_once
+    }
+
     async fn locate(&self) -> Result<Endpoint> {
         Ok(Endpoint::Tcp(self.address.clone()))
     }

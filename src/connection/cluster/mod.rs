@@ -231,8 +231,8 @@ impl Cluster {
         speaker.subscribe(channel).await
     }
 
-    /// The connection to a node, opened if there is none.
-    fn node_at(&self, state: &mut State, address: &Address) -> Option<Arc<Node>> {
+    /// The connection to a node, opened if there is none: `at_once`, unless many others may be told of it as well.
+    fn node_at(&self, state: &mut State, address: &Address, at_once: bool) -> Option<Arc<Node>> {
         if let Some(node) = state.nodes.get(address) {
             return Some(Arc::clone(node));
         }
@@ -240,9 +240,9 @@ impl Cluster {
             return None;
         }
         let config = Config { endpoint: Endpoint::Tcp(address.clone()), ..self.config.clone() };
-        let overseer =
-            Arc::new(Member { cluster: Weak::clone(&self.own), address: address.clone(), reads: false });
-        let node = Node::start(config, Role::Commands, Some(overseer)).ok()?;
+        let cluster = Weak::clone(&self.own);
+        let overseer = Member { cluster, address: address.clone(), reads: false, at_once };
+        let node = Node::start(config, Role::Commands, Some(Arc::new(overseer))).ok()?;
         state.nodes.insert(address.clone(), Arc::clone(&node));
         Some(node)
     }
@@ -261,8 +261,8 @@ impl Cluster {
                 let address = reached(address);
                 self.table.wish(Some(address.clone()));
                 let mut state = self.state();
-                let node =
-                    self.node_at(&mut state, &address).filter(|node| !std::ptr::eq(&raw const **node, from));
+                let node = self.node_at(&mut state, &address, true);
+                let node = node.filter(|node| !std::ptr::eq(&raw const **node, from));
                 if let Some(node) = &node {
                     state.owners[usize::from(slot)] = Some(Arc::clone(node));
                     state.guests.insert(address, Instant::now());
@@ -273,7 +273,7 @@ impl Cluster {
                 let address = reached(address);
                 request.ask();
                 let mut state = self.state();
-                let node = self.node_at(&mut state, &address);
+                let node = self.node_at(&mut state, &address, true);
                 state.guests.insert(address, Instant::now());
                 node
             }

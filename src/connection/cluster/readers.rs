@@ -60,12 +60,14 @@ impl Cluster {
         if scale == ScaleReads::Master {
             return Vec::new();
         }
+        // Nobody waits for a replica that is new later on, and many may hear of it together.
+        let at_once = state.readers.nodes.is_empty();
         let mut before = std::mem::take(&mut state.readers.nodes);
         let mut readers = Readers { scale, ..Readers::default() };
         for (master, addresses) in replicas {
             for address in addresses {
                 let known = before.remove(&address).or_else(|| readers.nodes.get(&address).cloned());
-                let Some(node) = known.or_else(|| self.start_reader(&address)) else { continue };
+                let Some(node) = known.or_else(|| self.start_reader(&address, at_once)) else { continue };
                 readers.nodes.insert(address, Arc::clone(&node));
                 let siblings = readers.by_master.entry(Endpoint::Tcp(master.clone())).or_default();
                 if !siblings.iter().any(|sibling| Arc::ptr_eq(sibling, &node)) {
@@ -77,9 +79,10 @@ impl Cluster {
         before.into_values().collect()
     }
 
-    fn start_reader(&self, address: &Address) -> Option<Arc<Node>> {
+    fn start_reader(&self, address: &Address, at_once: bool) -> Option<Arc<Node>> {
         let config = Config { endpoint: Endpoint::Tcp(address.clone()), ..self.config.clone() };
-        let overseer = Member { cluster: Weak::clone(&self.own), address: address.clone(), reads: true };
+        let cluster = Weak::clone(&self.own);
+        let overseer = Member { cluster, address: address.clone(), reads: true, at_once };
         Node::start(config, Role::Commands, Some(Arc::new(overseer))).ok()
     }
 }

@@ -17,7 +17,7 @@ use crate::connection::dial;
 use crate::connection::handshake::Session;
 use crate::connection::node::{Node, deliver, lock};
 use crate::connection::race::first_answer;
-use crate::connection::redial::full_jitter;
+use crate::connection::redial::Redial;
 use crate::connection::reply::Reply;
 use crate::connection::status::Status;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,7 +31,8 @@ const ASKED_AT_ONCE: usize = 16;
 const SPREAD: Duration = Duration::from_millis(50);
 /// Between two readings while the cluster does not work, a random part of it more.
 const IMPATIENCE: Duration = Duration::from_millis(100);
-const MAX_DELAY: Duration = Duration::from_secs(2);
+/// So many times longer at the most, while nodes answer with errors.
+const SLOWEST: u32 = 10;
 /// How long a node is suspected after it was silent for a while.
 const SUSPICION: Duration = Duration::from_millis(1500);
 /// How often the table is read where replicas answer reads.
@@ -74,27 +75,67 @@ enum Source {
     Address(Address),
 }
 
+impl Source {
+    fn is_connected(&self) -> bool {
+        matches!(self, Self::Node(_))
+    }
+}
+
+/// When addresses may be dialled to ask for the table, beside the nodes, which are redialled by themselves.
+struct Dialling {
+    redial: Redial,
+    due: Option<Instant>,
+}
+
+impl Dialling {
+    /// For a cluster that nobody was asked about yet.
+    fn new(pace: Duration) -> Self {
+        Self { due: Some(Instant::now()), ..Self::of_a_loss(pace) }
+    }
+
+    fn of_a_loss(pace: Duration) -> Self {
+        // Whoever is told where a node is goes there at once, and so comes twice where it was told.
+        Self { redial: Redial::new(pace * 2, true), due: None }
+    }
+
+    /// Whether to dial now. The next time is drawn then.
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = *self.due.get_or_insert_with(|| now + self.redial.delay());
+        if now < due {
+            return false;
+        }
+        self.redial.attempt();
+        self.due = Some(now + self.redial.delay());
+        true
+    }
+}
+
 impl Cluster {
     pub(super) async fn keep_table(&self) {
-        let mut failures = 0;
+        let mut dialling = Dialling::new(self.config.redial_delay());
+        let mut refusals = 0;
         loop {
-            let delay = match self.read_table().await {
-                Ok(ranges) => {
-                    failures = 0;
-                    self.apply(ranges);
-                    IMPATIENCE + IMPATIENCE.mul_f64(rand::random())
+            let connected = self.connected();
+            let sources = if dialling.is_due() { self.everybody(connected) } else { connected };
+            let delay = IMPATIENCE + IMPATIENCE.mul_f64(rand::random());
+            let answers = sources.iter().any(Source::is_connected);
+            match self.read_table(sources).await {
+                Some(Ok((ranges, teller))) => {
+                    refusals = 0;
+                    self.apply(ranges, teller.is_connected());
                 }
-                Err(error) => {
+                Some(Err(error)) => {
+                    refusals = if answers { SLOWEST.min(refusals + 1) } else { 0 };
                     self.no_table(error);
-                    let delay = full_jitter(failures, MAX_DELAY);
-                    failures = failures.saturating_add(1);
-                    delay
                 }
-            };
+                None => {}
+            }
             self.show_status();
-            if failures > 0 || !self.works() || self.table.is_suspicious() {
-                sleep(delay).await;
+            if refusals > 0 || !self.works() || self.table.is_suspicious() {
+                sleep(delay * (refusals + 1)).await;
             } else {
+                dialling = Dialling::of_a_loss(self.config.redial_delay());
                 let news = self.table.wanted.notified();
                 if self.options.scale_reads == ScaleReads::Master {
                     news.await;
@@ -143,9 +184,12 @@ impl Cluster {
         }
     }
 
-    /// Asks one node after the other.
-    async fn read_table(&self) -> Result<Vec<Range>> {
-        let answer = first_answer(self.sources(), NEXT_AFTER, async |source| {
+    /// Asks one node after the other. `None` if there is none to be asked.
+    async fn read_table(&self, sources: Vec<Source>) -> Option<Result<(Vec<Range>, Source)>> {
+        if sources.is_empty() {
+            return None;
+        }
+        let answer = first_answer(sources, NEXT_AFTER, async |source| {
             let (host, reply) = match &source {
                 Source::Node(node) => {
                     let reply = timeout(ANSWER_WITHIN, node.answer(question())).await;
@@ -161,15 +205,16 @@ impl Cluster {
             if ranges.is_empty() {
                 return Err(Error::new(ErrorKind::Unavailable, "no node of the cluster serves any slot"));
             }
-            Ok(ranges)
+            Ok((ranges, source))
         });
-        answer.await.map_err(|errors| match errors.into_iter().next() {
+        let answer = answer.await.map_err(|errors| match errors.into_iter().next() {
             Some(error) if error.message().contains("cluster support disabled") => {
                 Error::new(ErrorKind::Config, format!("{} is not a cluster", self.config.endpoint))
             }
             Some(error) => error,
             None => Error::new(ErrorKind::Unavailable, "no node of the cluster is known"),
-        })
+        });
+        Some(answer)
     }
 
     async fn ask_at(&self, address: &Address) -> Result<Reply> {
@@ -179,36 +224,33 @@ impl Cluster {
         session.ask([question()]).await?.pop().unwrap_or_else(|| Err(silent(&endpoint)))
     }
 
-    /// First who should know, then who is connected, then everybody else.
-    fn sources(&self) -> Vec<Source> {
+    /// Who is connected, first who should know.
+    fn connected(&self) -> Vec<Source> {
         let hint = lock(&self.table.hint).take();
         let state = self.state();
         let is_ready = |node: &&Arc<Node>| node.status.get() == Status::Ready;
         let mut connected: Vec<_> = state.nodes.values().filter(is_ready).cloned().collect();
         connected.shuffle(&mut rand::rng());
-        let mut sources: Vec<_> = hint
-            .iter()
-            .filter_map(|hint| state.nodes.get(hint))
-            .filter(is_ready)
-            .cloned()
-            .map(Source::Node)
-            .collect();
-        sources.extend(connected.into_iter().map(Source::Node));
-        let mut others: Vec<_> = hint
-            .into_iter()
-            .chain(state.replicas.iter().cloned())
-            .chain(self.options.nodes.iter().cloned())
-            .collect();
+        let knowing = hint.iter().filter_map(|hint| state.nodes.get(hint)).filter(is_ready).cloned();
+        knowing.chain(connected).map(Source::Node).take(ASKED_AT_ONCE).collect()
+    }
+
+    /// The same, and then everybody else. Who is redialled anyway is not dialled twice.
+    fn everybody(&self, mut sources: Vec<Source>) -> Vec<Source> {
+        let state = self.state();
+        let mut others: Vec<_> = state.replicas.iter().chain(&self.options.nodes).cloned().collect();
         others.shuffle(&mut rand::rng());
         let mut seen = HashSet::new();
-        others.retain(|address| seen.insert(address.clone()));
+        others.retain(|address| !state.nodes.contains_key(address) && seen.insert(address.clone()));
         sources.extend(others.into_iter().map(Source::Address));
         sources.truncate(ASKED_AT_ONCE);
         sources
     }
 
-    /// Takes a table over: opens what is new, closes what is gone, and sends on what waited for it.
-    fn apply(&self, ranges: Vec<Range>) {
+    /// Takes a table over: opens what is new, closes what is gone, and sends on what waited for it. Those who were
+    /// `connected` to the node that told of it hear of a failover within the same moment.
+    fn apply(&self, ranges: Vec<Range>, connected: bool) {
+        let at_once = !connected || self.works();
         let reached = |address| reached_at(&self.options.nat_map, address);
         let mut gone = Vec::new();
         {
@@ -223,7 +265,7 @@ impl Cluster {
                 let of_master: Vec<_> = range.replicas.into_iter().map(reached).collect();
                 state.replicas.extend(of_master.iter().cloned());
                 replicas.push((address.clone(), of_master));
-                let Some(node) = self.node_at(&mut state, &address) else { continue };
+                let Some(node) = self.node_at(&mut state, &address, at_once) else { continue };
                 state.owners[usize::from(range.first)..=usize::from(range.last)]
                     .fill(Some(Arc::clone(&node)));
                 if present.insert(address) {

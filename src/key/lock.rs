@@ -1,7 +1,7 @@
 //! Keys of locks, and of what is beside them.
 
 use super::slot::{has_tag, slot, tag_of};
-use super::{check_name, check_prefix};
+use super::{OwnChannel, check_name, check_prefix};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Keys of locks: `{prefix}{key}` (contract of @flowmonkey/redis; the workflow service's prefix is
@@ -85,6 +85,15 @@ impl LockKeys {
     /// that competes for the lock listens to the same one.
     pub fn released(lock_key: &str) -> String {
         format!("ferroflow:released:{lock_key}")
+    }
+
+    /// The same with its name in a cluster, which lies in the slot of the lock: a script may publish nowhere else.
+    pub fn announced(lock_key: &str) -> OwnChannel {
+        let tag = tag_of(slot(lock_key.as_bytes()));
+        OwnChannel {
+            name: Self::released(lock_key),
+            sharded: format!("ferroflow:released:{{{tag}}}:{lock_key}"),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 -- KEYS[2]  the answer to this very request, if it was answered before
 -- ARGV[1]  channel on which releases of this lock are announced
 -- ARGV[2]  how long the answer is kept, in milliseconds
+-- ARGV[3]  the channel as a sharded one, for servers and users that know these; empty outside of a cluster
 --
 -- Returns the token under which it was held, or nil.
 
@@ -17,7 +18,9 @@ if answer then
 end
 if holder then
   redis.call('DEL', KEYS[1])
-  redis.pcall('PUBLISH', ARGV[1], '')
+  if ARGV[3] == '' or type(redis.pcall('SPUBLISH', ARGV[3], '')) == 'table' then
+    redis.pcall('PUBLISH', ARGV[1], '')
+  end
 end
 -- After the deletion, as a server without room for more accepts it only then.
 redis.pcall('SET', KEYS[2], holder or '', 'PX', ARGV[2])

@@ -3,6 +3,7 @@
 -- KEYS[1]  the lock
 -- ARGV[1]  the token
 -- ARGV[2]  channel on which releases of this lock are announced
+-- ARGV[3]  the same as a sharded channel, for servers and users that know these; empty outside of a cluster
 --
 -- Returns 1 if the lock was freed, 0 if it is not held under this token, or the token of whoever holds it.
 
@@ -18,5 +19,7 @@ if holder ~= ARGV[1] then
 end
 redis.call('DEL', KEYS[1])
 -- Not allowed for every user; those who wait then poll.
-redis.pcall('PUBLISH', ARGV[2], '')
+if ARGV[3] == '' or type(redis.pcall('SPUBLISH', ARGV[3], '')) == 'table' then
+  redis.pcall('PUBLISH', ARGV[2], '')
+end
 return 1

@@ -99,3 +99,18 @@ impl LockKeys {
 
 /// What stands between a prefix of locks and the names of our own keys beside them.
 pub(super) const OWN: &str = "ferroflow:";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_announced_in_the_slot_of_the_lock() {
+        for lock in ["fm:lock:job", "{app}:fm:lock:job", "a}b", "a{}b", "{", "a{b", "ü"] {
+            let OwnChannel { name, sharded } = LockKeys::announced(lock);
+            assert_eq!(name, format!("ferroflow:released:{lock}"));
+            assert_eq!(slot(sharded.as_bytes()), slot(lock.as_bytes()), "{sharded}");
+            assert!(sharded.starts_with("ferroflow:released:{") && sharded.ends_with(&format!(":{lock}")));
+        }
+    }
+}

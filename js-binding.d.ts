@@ -192,8 +192,8 @@ export declare class NativeSessions {
 
 /** One channel of one connection. */
 export declare class NativeSignals {
-  /** A channel. The connection's key prefix does not apply to it. */
-  static open(connection: NativeConnection, channel: string): NativeSignals
+  /** A channel. The connection's key prefix does not apply to it. One that is `own` is used by ferroflow alone. */
+  static open(connection: NativeConnection, channel: string, own: boolean): NativeSignals
   /** Sends messages in one round trip. */
   publish(messages: Array<string>): Promise<void>
 }

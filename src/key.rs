@@ -15,6 +15,16 @@ pub use slot::{SLOTS, by_slot, same_slot, slot};
 use slot::{has_tag, tag_of};
 pub use workstation::{SessionKeys, TrackingKeys};
 
+/// A channel that only ferroflow uses. Between processes of one version it may be sharded in a cluster, which needs a
+/// name in a certain slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnChannel {
+    /// Its name for `PUBLISH`.
+    pub name: String,
+    /// Its name for `SPUBLISH`.
+    pub sharded: String,
+}
+
 /// The longest name (run id, step name, lock key, correlation id, prefix …) accepted, in bytes.
 pub const MAX_NAME_BYTES: usize = 512;
 

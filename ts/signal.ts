@@ -17,8 +17,9 @@ const running = new Set<SignalSubscription>()
 export class SignalChannel {
   readonly #native: binding.NativeSignals
 
-  constructor(connection: Connection, channel: string) {
-    this.#native = guarded(() => binding.NativeSignals.open(nativeOf(connection), channel))
+  /** @param own - nobody else uses the channel, so that it may be sharded in a cluster */
+  constructor(connection: Connection, channel: string, { own = false } = {}) {
+    this.#native = guarded(() => binding.NativeSignals.open(nativeOf(connection), channel, own))
   }
 
   /** Sends messages in one round trip. */

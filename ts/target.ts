@@ -257,7 +257,9 @@ function address(node: LooseOptions, what: string, fallback: number): NativeAddr
 function natMapOf(value: unknown): Record<string, NativeAddress> {
   if (!isGiven(value)) return {}
   if (typeof value !== 'object' || Array.isArray(value)) {
-    return refuse('The connection option natMap must be an object; a function cannot be used')
+    return refuse(
+      'The connection option natMap must be an object; a function cannot be used: list the nodes as { "host:port": { host, port } }',
+    )
   }
   const entries = Object.entries(value as LooseOptions).map(([from, to]): [string, NativeAddress] => {
     if (typeof to !== 'object' || to === null) {

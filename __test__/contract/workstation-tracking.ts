@@ -260,25 +260,25 @@ export function trackingSuite(backend: Backend): void {
   it('watchers hear every change of any process, and nothing after they stopped', async () => {
     const { workstation, another } = await place()
     const heard: ProgressEvent[] = []
-    const stop = await workstation.watchProgress({ progress: (event) => heard.push(event) })
+    const stop = await workstation.watchProgress({ progress: hear('watched', heard) })
     const stopOther = await workstation.watchProgress({ progress: () => {} })
     const other = another()
-    await other.startWorkflowTracking('e', 'wf', 2)
-    await other.updateWorkflowProgress('e', 1, 'half')
-    await other.completeWorkflowTracking('e', 'completed')
-    await other.clearWorkflowState('e')
+    await other.startWorkflowTracking('watched', 'wf', 2)
+    await other.updateWorkflowProgress('watched', 1, 'half')
+    await other.completeWorkflowTracking('watched', 'completed')
+    await other.clearWorkflowState('watched')
     await until('all is heard', () => heard.length === 4)
     assert.deepEqual(
       heard.map(({ executionId, state }) => [executionId, state?.status, state?.progress]),
       [
-        ['e', 'running', 0],
-        ['e', 'running', 50],
-        ['e', 'completed', 100],
-        ['e', undefined, undefined],
+        ['watched', 'running', 0],
+        ['watched', 'running', 50],
+        ['watched', 'completed', 100],
+        ['watched', undefined, undefined],
       ],
     )
     stop()
-    await other.startWorkflowTracking('e', 'wf', 2)
+    await other.startWorkflowTracking('watched', 'wf', 2)
     stopOther()
     assert.equal(heard.length, 4)
   })
@@ -286,12 +286,14 @@ export function trackingSuite(backend: Backend): void {
   it('a flood of updates becomes few writes, of which the last is the last', async () => {
     const { workstation, another } = await place({ tracking: { coalesceMs: 100 } })
     const heard: ProgressEvent[] = []
-    const stop = await another().watchProgress({ progress: (event) => heard.push(event) })
-    await workstation.startWorkflowTracking('e', 'wf', 1000)
+    const stop = await another().watchProgress({ progress: hear('flooded', heard) })
+    await workstation.startWorkflowTracking('flooded', 'wf', 1000)
     const begin = performance.now()
     const updates: Promise<boolean>[] = []
     for (let step = 1; step <= 1000; step += 1) {
-      updates.push(workstation.updateWorkflowProgress('e', step, `step ${step}`, { [`k${step % 10}`]: step }))
+      updates.push(
+        workstation.updateWorkflowProgress('flooded', step, `step ${step}`, { [`k${step % 10}`]: step }),
+      )
       // oxlint-disable-next-line no-await-in-loop -- over some turns
       if (step % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 20))
     }
@@ -302,7 +304,7 @@ export function trackingSuite(backend: Backend): void {
     // A write may be announced twice; each has a time of its own.
     const writes = new Set(heard.map(({ state }) => state?.updatedAt)).size
     assert.ok(writes <= 10 * seconds + 3, `${writes} writes in ${seconds} s, heard ${heard.length} times`)
-    const { currentStep, data } = (await workstation.fetchWorkflowState('e'))!
+    const { currentStep, data } = (await workstation.fetchWorkflowState('flooded'))!
     assert.deepEqual([currentStep, Object.keys(data).length], ['step 1000', 10])
   })
 
@@ -317,6 +319,13 @@ export function trackingSuite(backend: Backend): void {
     await assert.rejects(workstation.updateWorkflowState({} as WorkflowState), ArgumentError)
     assert.deepEqual(await data.keys(), [])
   })
+}
+
+/** Before Redis 7, nodes of a cluster pass on what an earlier test did after somebody has begun to listen. */
+function hear(executionId: string, heard: ProgressEvent[]): (event: ProgressEvent) => void {
+  return (event) => {
+    if (event.executionId === executionId) heard.push(event)
+  }
 }
 
 function storedState(executionId: string, updatedAt: number, status = 'running'): string {

@@ -22,6 +22,8 @@ export interface RedisClusterOptions {
   certificates?: Certificates
   /** More arguments for every node. */
   args?: string[]
+  /** More arguments for the node of this number, in the order of `servers`. */
+  argsOf?: (node: number) => string[]
 }
 
 /** A node as `CLUSTER NODES` shows it. */
@@ -71,7 +73,7 @@ export class RedisCluster {
   static async start(options: RedisClusterOptions = {}): Promise<RedisCluster> {
     const { masters = 3, replicas = 1 } = options
     const started = await Promise.allSettled(
-      Array.from({ length: masters * (1 + replicas) }, () => startNode(options)),
+      Array.from({ length: masters * (1 + replicas) }, (_, node) => startNode(withArgsOf(options, node))),
     )
     const nodes = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
     const cluster = new RedisCluster(nodes, options)
@@ -191,7 +193,7 @@ export class RedisCluster {
 
   /** Adds a master without slots. */
   async addMaster(): Promise<RedisServer> {
-    const { server } = await startNode(this.#options)
+    const { server } = await startNode(withArgsOf(this.#options, this.servers.length))
     this.#servers.push(server)
     using client = await (this.servers[0] as RedisServer).client()
     await client.command('CLUSTER', 'MEET', server.host, server.port, server.port + BUS_OFFSET)
@@ -293,6 +295,10 @@ export function parseNodes(text: string): ClusterNode[] {
       masterId: master === '-' ? undefined : master,
     }
   })
+}
+
+function withArgsOf(options: RedisClusterOptions, node: number): RedisClusterOptions {
+  return { ...options, args: [...(options.args ?? []), ...(options.argsOf?.(node) ?? [])] }
 }
 
 /** Somebody else may take one of its two ports before it does; then on others. */

@@ -23,10 +23,10 @@ pub struct NativeSignals {
 
 #[napi]
 impl NativeSignals {
-    /// A channel. The connection's key prefix does not apply to it.
+    /// A channel. The connection's key prefix does not apply to it. One that is `own` is used by ferroflow alone.
     #[napi(factory)]
-    pub fn open(env: Env, connection: &NativeConnection, channel: String) -> napi::Result<Self> {
-        Ok(Self { held: Held::open(env, connection, |backend, _| signal::open(backend, &channel))? })
+    pub fn open(env: Env, connection: &NativeConnection, channel: String, own: bool) -> napi::Result<Self> {
+        Ok(Self { held: Held::open(env, connection, |backend, _| signal::open(backend, &channel, own))? })
     }
 
     /// Sends messages in one round trip.

@@ -211,6 +211,11 @@ impl Batch {
         !std::mem::take(&mut self.heard)
     }
 
+    /// The request whose reply comes next.
+    pub fn oldest(&self) -> Option<&Request> {
+        self.sent.front().map(|sent| &sent.request)
+    }
+
     /// Matches a reply with the oldest request. `None` if its caller gave up, or nobody asked.
     pub fn reply(&mut self, outcome: Result<Reply>) -> Option<Settled> {
         let mut request = self.take_answered()?;

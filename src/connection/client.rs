@@ -19,7 +19,7 @@ use super::request::Sink;
 use super::sentinel::Sentinels;
 use super::status::StatusBoard;
 use crate::error::{ErrorKind, Result};
-use crate::key::{by_slot, same_slot};
+use crate::key::{OwnChannel, by_slot, same_slot};
 
 /// A connection to a server, to the master of Sentinels, or to a cluster.
 pub struct Client {
@@ -190,6 +190,37 @@ impl Client {
         match &self.topology {
             Topology::Node(node) => node.first_use_of_script(digest),
             Topology::Cluster(cluster) => cluster.first_use_of_script(digest, key),
+        }
+    }
+
+    /// What a script that announces something beside a key has to know of a channel in its slot: the name for
+    /// `SPUBLISH`, or nothing outside of a cluster.
+    pub fn sharded_name<'channel>(&self, channel: &'channel OwnChannel) -> &'channel str {
+        if self.is_cluster() { &channel.sharded } else { "" }
+    }
+
+    /// Whether messages on a channel of our own that lies in another slot than what they are about are to be sent by
+    /// themselves ([`Client::announce`]), and not by a script.
+    pub fn announces_apart(&self) -> bool {
+        match &self.topology {
+            Topology::Node(_) => false,
+            Topology::Cluster(cluster) => cluster.has_shards(),
+        }
+    }
+
+    /// Publishes on a channel of our own. Nobody waits for the outcome.
+    pub fn announce(&self, channel: &OwnChannel, message: Vec<u8>) {
+        match &self.topology {
+            Topology::Node(_) => self.tell(Command::new("PUBLISH").arg(&channel.name).arg(message)),
+            Topology::Cluster(cluster) => cluster.announce(channel.clone(), message),
+        }
+    }
+
+    /// Listens to a channel of our own from the moment this resolves. I/O thread only.
+    pub async fn listen(&self, channel: &OwnChannel) -> Result<Subscription> {
+        match &self.topology {
+            Topology::Node(node) => node.subscribe(&channel.name).await,
+            Topology::Cluster(cluster) => cluster.listen(channel).await,
         }
     }
 

@@ -13,6 +13,7 @@ use tokio_util::io::poll_read_buf;
 use super::dial::errno_name;
 use super::handshake::Session;
 use super::node::{CLOSE_TIMEOUT, Node, Role, deliver, ping};
+use super::overseer::Sharded;
 use super::reply;
 use crate::error::{Error, ErrorKind};
 use crate::runtime::pause::Pauses;
@@ -162,12 +163,36 @@ impl Driver<'_> {
             value @ Value::Push { kind: PushKind::Subscribe | PushKind::Unsubscribe, .. } => {
                 self.answer(value)
             }
+            Value::Push { kind: PushKind::SMessage, data } => {
+                if let (Ok([Value::BulkString(channel), Value::BulkString(payload)]), Some(overseer)) =
+                    (<[Value; 2]>::try_from(data), &self.node.overseer)
+                {
+                    overseer.sharded(Sharded::Message(&channel, payload));
+                }
+            }
+            Value::Push { kind: kind @ (PushKind::SSubscribe | PushKind::SUnsubscribe), data } => {
+                if let (Some(Value::BulkString(channel)), Some(overseer)) =
+                    (data.first(), &self.node.overseer)
+                {
+                    overseer.sharded(match kind {
+                        PushKind::SSubscribe => Sharded::Joined(channel),
+                        _ => Sharded::Left(channel),
+                    });
+                    self.answer(Value::Push { kind, data });
+                }
+            }
             Value::Push { .. } => {}
             value => self.answer(value),
         }
     }
 
     fn answer(&self, value: Value) {
+        if self.node.role == Role::Subscriber
+            && let Some(overseer) = &self.node.overseer
+            && !self.node.batch().oldest().is_some_and(|request| overseer.expects(request.wire(), &value))
+        {
+            return;
+        }
         let outcome = reply::from_value(value);
         if let (Err(error), Some(overseer)) = (&outcome, &self.node.overseer)
             && overseer.minds(error)
@@ -261,7 +286,7 @@ impl Driver<'_> {
             let look_again = match self.look_at {
                 Some(_) => None,
                 None if batch.awaits_replies() => Some(LOOK_EVERY),
-                None if self.node.subscriptions.is_empty() => None,
+                None if !self.node.listens() => None,
                 None => Some(LOOK_EVERY_LISTENING),
             };
             if let Some(interval) = look_again {
@@ -318,7 +343,7 @@ impl Driver<'_> {
             if self.silent_looks == PROBE_AFTER_LOOKS {
                 self.node.probe();
             }
-        } else if silent && !self.node.subscriptions.is_empty() {
+        } else if silent && self.node.listens() {
             // Who only listens would never know.
             self.node.probe();
         }
@@ -336,6 +361,9 @@ fn as_push(items: Vec<Value>) -> Value {
             b"message" => PushKind::Message,
             b"subscribe" => PushKind::Subscribe,
             b"unsubscribe" => PushKind::Unsubscribe,
+            b"smessage" => PushKind::SMessage,
+            b"ssubscribe" => PushKind::SSubscribe,
+            b"sunsubscribe" => PushKind::SUnsubscribe,
             _ => return Value::Array(items),
         },
         _ => return Value::Array(items),

@@ -171,6 +171,11 @@ impl Node {
         }
     }
 
+    /// Whether there are subscriptions to lose.
+    pub(super) fn listens(&self) -> bool {
+        !self.subscriptions.is_empty() || self.overseer.as_ref().is_some_and(|overseer| overseer.listens())
+    }
+
     pub(super) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
     }

@@ -3,12 +3,23 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use redis::Value;
 
 use super::config::Endpoint;
 use super::handshake::Session;
 use super::node::Node;
 use super::request::Request;
 use crate::error::{Error, Result};
+
+/// What a server says of a sharded channel.
+pub(super) enum Sharded<'said> {
+    /// A message.
+    Message(&'said [u8], Vec<u8>),
+    /// It is listened to from now on.
+    Joined(&'said [u8]),
+    /// It is listened to no more, asked for or because the slot has left the server.
+    Left(&'said [u8]),
+}
 
 /// Who knows where the server is and what becomes of what it refuses: the Sentinels of a master, or a cluster.
 #[async_trait]
@@ -39,6 +50,19 @@ pub(super) trait Overseer: Send + Sync {
 
     /// Replies are awaited, and nothing has been heard for a while.
     fn silent(&self, node: &Node);
+
+    /// Whether somebody listens to sharded channels.
+    fn listens(&self) -> bool {
+        false
+    }
+
+    /// Takes what the server says of sharded channels.
+    fn sharded(&self, _said: Sharded<'_>) {}
+
+    /// Whether what a server says can be the reply to this request: servers also speak unasked.
+    fn expects(&self, _wire: &[u8], _said: &Value) -> bool {
+        true
+    }
 
     /// The node was closed. What comes back to the caller is refused.
     fn ended(&self, node: &Node, left: Vec<Request>) -> Vec<Request>;

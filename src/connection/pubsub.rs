@@ -76,7 +76,7 @@ impl Subscriptions {
     }
 
     /// Passes a message to the listeners of its channel.
-    pub fn message(&self, channel: &[u8], payload: Vec<u8>) {
+    pub fn message(&self, channel: &[u8], payload: impl Into<Arc<[u8]>>) {
         let Ok(channel) = std::str::from_utf8(channel) else { return };
         if let Some(channel) = self.state().channels.get(channel) {
             let payload: Arc<[u8]> = payload.into();
@@ -95,6 +95,21 @@ impl Subscriptions {
             let _ = listener.sender.send(Heard::Gap);
         }
         state.channels.keys().cloned().collect()
+    }
+
+    /// Tells those who listen to a channel that they may have missed messages.
+    pub fn gap(&self, channel: &str) {
+        let state = self.state();
+        let listeners =
+            state.channels.get(channel).into_iter().flat_map(|channel| channel.listeners.values());
+        for listener in listeners.filter(|listener| listener.confirmed) {
+            let _ = listener.sender.send(Heard::Gap);
+        }
+    }
+
+    /// Whether anybody listens to a channel.
+    pub fn has(&self, channel: &str) -> bool {
+        self.state().channels.contains_key(channel)
     }
 
     /// Whether nobody listens to anything.

@@ -1,7 +1,7 @@
 //! Keys of locks, and of what is beside them.
 
 use super::slot::{has_tag, slot, tag_of};
-use super::{check_name, check_prefix};
+use super::{OwnChannel, check_name, check_prefix};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Keys of locks: `{prefix}{key}` (contract of @flowmonkey/redis; the workflow service's prefix is
@@ -91,7 +91,31 @@ impl LockKeys {
     pub fn released(lock_key: &str) -> String {
         format!("ferroflow:released:{lock_key}")
     }
+
+    /// The same with its name in a cluster, which lies in the slot of the lock: a script may publish nowhere else.
+    pub fn announced(lock_key: &str) -> OwnChannel {
+        let tag = tag_of(slot(lock_key.as_bytes()));
+        OwnChannel {
+            name: Self::released(lock_key),
+            sharded: format!("ferroflow:released:{{{tag}}}:{lock_key}"),
+        }
+    }
 }
 
 /// What stands between a prefix of locks and the names of our own keys beside them.
 pub(super) const OWN: &str = "ferroflow:";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_announced_in_the_slot_of_the_lock() {
+        for lock in ["fm:lock:job", "{app}:fm:lock:job", "a}b", "a{}b", "{", "a{b", "ü"] {
+            let OwnChannel { name, sharded } = LockKeys::announced(lock);
+            assert_eq!(name, format!("ferroflow:released:{lock}"));
+            assert_eq!(slot(sharded.as_bytes()), slot(lock.as_bytes()), "{sharded}");
+            assert!(sharded.starts_with("ferroflow:released:{") && sharded.ends_with(&format!(":{lock}")));
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Keys of the workstation services.
 
-use super::{beside, check_name, check_prefix};
+use super::{OwnChannel, beside, check_name, check_prefix};
 use crate::error::Result;
 
 /// Keys of sessions: `wks:session:{userId}`, and a record of our own beside each.
@@ -58,8 +58,9 @@ impl TrackingKeys {
     }
 
     /// The channel on which changes are announced. A channel knows no databases, so it names its own.
-    pub fn channel(&self, db: u32) -> String {
-        format!("ferroflow:progress:{db}:{}wks:executions", self.outer)
+    pub fn channel(&self, db: u32) -> OwnChannel {
+        let name = format!("ferroflow:progress:{db}:{}wks:executions", self.outer);
+        OwnChannel { sharded: name.clone(), name }
     }
 
     /// A string that one process writes and reads to see whether it can.

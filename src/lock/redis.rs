@@ -190,9 +190,10 @@ impl LockStore for RedisLocks {
         let lock = self.keys.lock(key)?;
         let (tombstone, queue, leases) =
             (self.keys.tombstone(key, claim), self.keys.queue(key), self.keys.leases(key));
-        let channel = LockKeys::released(&lock);
+        let channel = LockKeys::announced(&lock);
+        let sharded = self.client.sharded_name(&channel);
         let stray = STRAY_ATTEMPT.get().to_string();
-        let arguments = [claim.as_bytes(), channel.as_bytes(), stray.as_bytes()];
+        let arguments = [claim, &channel.name, &stray, sharded].map(str::as_bytes);
         let keys = [lock.as_str(), &tombstone, &queue, &leases];
         let reply = WITHDRAW.run(self.client.call(), OnLostReply::Repeat, &keys, &arguments).await;
         reply.map(drop).map_err(|error| error.about(&lock))
@@ -222,16 +223,17 @@ impl LockStore for RedisLocks {
 
     async fn inspect(&self, key: &str) -> Result<Inspection> {
         let lock = self.keys.lock(key)?;
-        let (queue, channel) = (self.keys.queue(key), LockKeys::released(&lock));
+        let (queue, channel) = (self.keys.queue(key), LockKeys::announced(&lock));
+        let arguments = [&channel.name, self.client.sharded_name(&channel)].map(str::as_bytes);
         let reply = INSPECT
-            .run(self.client.call(), OnLostReply::Read, &[&lock, &queue], &[channel.as_bytes()])
+            .run(self.client.call(), OnLostReply::Read, &[&lock, &queue], &arguments)
             .await
             .map_err(|error| error.about(&lock))?;
-        let [holder, pttl, queued, mut listening] =
+        let [holder, pttl, queued, mut listening, near] =
             reply.into_list()?.try_into().map_err(|_| unexpected())?;
         if self.client.is_cluster() {
             // A server counts only those who listen at itself, and they listen at any. Without the right to ask, none.
-            let count = Command::new("PUBSUB").arg("NUMSUB").arg(&channel).reads();
+            let count = Command::new("PUBSUB").arg("NUMSUB").arg(&channel.name).reads();
             let counts = self.client.call().command(count).await.and_then(Reply::into_list);
             listening = counts.ok().and_then(|counts| counts.into_iter().nth(1)).unwrap_or(Reply::Int(0));
         }
@@ -239,16 +241,16 @@ impl LockStore for RedisLocks {
             holder: holder.into_bytes()?,
             ttl_left: ttl_left(pttl.into_int()?),
             queued: queued.into_int()?.unsigned_abs(),
-            listening: listening.into_int()?.unsigned_abs(),
+            listening: listening.into_int()?.unsigned_abs() + near.into_int()?.unsigned_abs(),
         })
     }
 
     async fn force_release(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let lock = self.keys.lock(key)?;
-        let (channel, request) = (LockKeys::released(&lock), self.keys.request(key, &request_id()));
+        let (channel, request) = (LockKeys::announced(&lock), self.keys.request(key, &request_id()));
         let forced = self.keys.forced(key);
         let kept = REQUEST_KEPT.get().to_string();
-        let arguments = [channel.as_bytes(), kept.as_bytes()];
+        let arguments = [&channel.name, &kept, self.client.sharded_name(&channel)].map(str::as_bytes);
         // A second copy frees nothing: by then the lock may be somebody else's.
         let reply = FORCE_RELEASE
             .run(self.client.call(), OnLostReply::Repeat, &[&lock, &request, &forced], &arguments)
@@ -309,8 +311,8 @@ impl LockStore for RedisLocks {
     }
 
     async fn watch(&self, key: &str) -> Result<Box<dyn ReleaseWatch>> {
-        let channel = LockKeys::released(&self.keys.lock(key)?);
-        Ok(Box::new(RedisReleaseWatch(self.client.subscribe(&channel).await?)))
+        let channel = LockKeys::announced(&self.keys.lock(key)?);
+        Ok(Box::new(RedisReleaseWatch(self.client.listen(&channel).await?)))
     }
 }
 

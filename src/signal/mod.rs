@@ -12,7 +12,7 @@ pub mod redis;
 
 use crate::connection::Backend;
 use crate::error::Result;
-use crate::key::check_name;
+use crate::key::{OwnChannel, check_name};
 
 /// What a listener hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +41,15 @@ pub trait SignalListener: Send {
     async fn next(&mut self) -> Option<Signal>;
 }
 
-/// The channel of a backend.
-pub fn open(backend: &Backend, channel: &str) -> Result<Arc<dyn SignalChannel>> {
+/// The channel of a backend. One that is `own` is used by nobody else, and so it may be sharded in a cluster.
+pub fn open(backend: &Backend, channel: &str, own: bool) -> Result<Arc<dyn SignalChannel>> {
     check_name("channel", channel)?;
     let channel = channel.to_owned();
     Ok(match backend {
+        Backend::Server(client) if own => {
+            let channel = OwnChannel { sharded: channel.clone(), name: channel };
+            Arc::new(redis::RedisOwnChannel::new(Arc::clone(client), channel))
+        }
         Backend::Server(client) => Arc::new(redis::RedisChannel::new(Arc::clone(client), channel)),
         Backend::Memory(engine) => Arc::new(memory::MemoryChannel::new(Arc::clone(engine), channel)),
     })

@@ -9,6 +9,7 @@ use crate::connection::client::Client;
 use crate::connection::command::Command;
 use crate::connection::pubsub::{Heard, Subscription};
 use crate::error::Result;
+use crate::key::OwnChannel;
 
 /// One channel of one server.
 pub struct RedisChannel {
@@ -38,6 +39,31 @@ impl SignalChannel for RedisChannel {
 
     async fn subscribe(&self) -> Result<Box<dyn SignalListener>> {
         Ok(Box::new(RedisListener(self.client.subscribe(&self.channel).await?)))
+    }
+}
+
+/// One channel of one server or cluster that only we use.
+pub struct RedisOwnChannel {
+    client: Arc<Client>,
+    channel: OwnChannel,
+}
+
+impl RedisOwnChannel {
+    /// A channel.
+    pub fn new(client: Arc<Client>, channel: OwnChannel) -> Self {
+        Self { client, channel }
+    }
+}
+
+#[async_trait]
+impl SignalChannel for RedisOwnChannel {
+    async fn publish(&self, messages: Vec<Vec<u8>>) -> Result<()> {
+        messages.into_iter().for_each(|message| self.client.announce(&self.channel, message));
+        Ok(())
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn SignalListener>> {
+        Ok(Box::new(RedisListener(self.client.listen(&self.channel).await?)))
     }
 }
 

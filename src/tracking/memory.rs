@@ -21,7 +21,7 @@ pub struct MemoryTracking {
 impl MemoryTracking {
     /// Executions with these keys.
     pub fn new(engine: Arc<Engine>, keys: TrackingKeys) -> Self {
-        let (active, channel) = (keys.active(), keys.channel(0));
+        let (active, channel) = (keys.active(), keys.channel(0).name);
         Self { engine, keys, active, channel }
     }
 

@@ -9,7 +9,7 @@ use crate::connection::client::{Call, Client};
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{TrackingKeys, same_slot};
+use crate::key::{OwnChannel, TrackingKeys, same_slot};
 use crate::script::{OnLostReply, Script};
 use crate::time::Millis;
 
@@ -28,7 +28,7 @@ pub struct RedisTracking {
     client: Arc<Client>,
     keys: TrackingKeys,
     active: String,
-    channel: String,
+    channel: OwnChannel,
 }
 
 impl RedisTracking {
@@ -42,11 +42,25 @@ impl RedisTracking {
         Command::new(if active { "SADD" } else { "SREM" }).arg(&self.active).arg(execution_id).repeatable()
     }
 
+    /// Where the script announces a change of this state, as a channel and as a sharded one. A script publishes to no
+    /// other slot than its own.
+    fn channels_of_script(&self, state: &str) -> (&str, &str) {
+        let channel = &self.channel;
+        if self.client.reaches_at_once([state, &channel.sharded]) {
+            (&channel.name, self.client.sharded_name(channel))
+        } else if self.client.announces_apart() {
+            ("", "")
+        } else {
+            (&channel.name, "")
+        }
+    }
+
     async fn attempt(
         &self,
         call: Call<'_>,
         replacement: &Replacement,
         keys: &[&str],
+        channels: (&str, &str),
         again: bool,
     ) -> Result<Reply> {
         let expected = match &replacement.expect {
@@ -60,14 +74,15 @@ impl RedisTracking {
             Membership::Remove => "remove",
             Membership::Keep => "keep",
         };
-        let arguments: [&[u8]; 7] = [
+        let arguments: [&[u8]; 8] = [
             replacement.json.as_deref().unwrap_or_default(),
             expected.as_bytes(),
             ttl.as_bytes(),
             membership.as_bytes(),
             replacement.execution_id.as_bytes(),
-            self.channel.as_bytes(),
+            channels.0.as_bytes(),
             if again { b"1" } else { b"0" },
+            channels.1.as_bytes(),
         ];
         let on_lost_reply = if again { OnLostReply::Repeat } else { OnLostReply::Report };
         REPLACE.run(call, on_lost_reply, keys, &arguments).await
@@ -112,10 +127,11 @@ impl TrackingStore for RedisTracking {
             // First: an execution without a state is dropped on sight, a state that nobody finds is not.
             added = call.command(self.membership(id, true)).await?.into_int()? == 1;
         }
-        let reply = match self.attempt(call, &replacement, keys, false).await {
+        let channels = self.channels_of_script(&state);
+        let reply = match self.attempt(call, &replacement, keys, channels, false).await {
             // Told that it may have happened already, the script knows its own bytes.
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
-                match self.attempt(call, &replacement, keys, true).await {
+                match self.attempt(call, &replacement, keys, channels, true).await {
                     Ok(Reply::Int(1)) => Ok(Reply::Int(1)),
                     _ => Err(error),
                 }
@@ -126,6 +142,9 @@ impl TrackingStore for RedisTracking {
             Reply::Int(_) => Replaced::Stored,
             other => Replaced::Differs(other.into_bytes()?),
         };
+        if replaced == Replaced::Stored && channels.0.is_empty() {
+            self.client.announce(&self.channel, announcement(id, replacement.json.as_deref()));
+        }
         // An execution that ended meanwhile must not be active again. One that began anew is, with its next change.
         let undone = added && replaced != Replaced::Stored;
         let removed = replaced == Replaced::Stored && replacement.membership == Membership::Remove;
@@ -224,6 +243,6 @@ impl TrackingStore for RedisTracking {
     }
 
     fn channel(&self) -> &str {
-        &self.channel
+        &self.channel.name
     }
 }

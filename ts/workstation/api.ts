@@ -167,7 +167,11 @@ export interface Workstation extends EventEmitter<WorkstationEvents> {
   getWorkflowStatistics(): Promise<WorkflowStatistics>
   /** Ends stuck executions as `failed`, and takes those without a readable state out of the active ones. */
   cleanupStaleWorkflows(): Promise<CleanupResult>
-  /** Hears of every change, all watchers over one subscription. Resolves how to stop. */
+  /**
+   * Hears of every change, all watchers over one subscription. Resolves how to stop.
+   *
+   * In a cluster, changes of one execution by several processes may come in another order than that of `updatedAt`.
+   */
   watchProgress(watcher: ProgressWatcher): Promise<() => void>
 
   /** `false` if somebody holds it. Not renewed. */

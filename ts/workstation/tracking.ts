@@ -51,7 +51,7 @@ export class Tracking {
     this.#gate = gate
     this.#prefix = fullPrefix(connection, KEY_PREFIXES.WORKFLOW_STATE)
     this.#staleMs = options.staleMs
-    this.#channel = new SignalChannel(connection, this.#native.channel)
+    this.#channel = new SignalChannel(connection, this.#native.channel, { own: true })
     const keyOf = (executionId: string): string => this.#prefix + executionId
     this.executions = new Executions(this.#native, gate, budget, { ...options, keyOf })
   }

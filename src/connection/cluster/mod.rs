@@ -4,6 +4,7 @@
 //! - [`slots`], [`redirect`]: what the nodes say about it
 //! - [`table`]: keeping the table right
 //! - [`spread`]: commands that concern every master
+//! - [`shards`]: channels of our own
 //! - [`readers`]: replicas that answer reads, where they are asked for
 //!
 //! A command is handed to the connection of its node and is settled there. What a node refuses without running it
@@ -20,6 +21,7 @@ mod member;
 mod readers;
 mod redirect;
 mod route;
+mod shards;
 mod slots;
 mod spread;
 mod table;
@@ -64,6 +66,7 @@ pub struct Cluster {
     /// The connection that carries subscriptions, opened when first needed.
     speaker: Mutex<Option<Arc<Node>>>,
     speaker_at: Mutex<Option<Address>>,
+    shards: shards::Shards,
 }
 
 struct State {
@@ -106,6 +109,7 @@ impl Cluster {
             closed: watch::Sender::new(false),
             speaker: Mutex::default(),
             speaker_at: Mutex::default(),
+            shards: shards::Shards::default(),
         });
         io_thread::spawn(Arc::clone(&cluster).run())?;
         Ok(cluster)
@@ -129,7 +133,8 @@ impl Cluster {
         }
         let parked = lock(&self.parked).refuse(closed_error());
         deliver(parked);
-        let nodes: Vec<_> = self.state().everyone().chain(lock(&self.speaker).take()).collect();
+        let mut nodes: Vec<_> = self.state().everyone().chain(lock(&self.speaker).take()).collect();
+        nodes.extend(self.shards.end());
         nodes.iter().for_each(|node| node.close_now());
         for node in nodes {
             node.closed().await;

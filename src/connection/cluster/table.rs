@@ -294,6 +294,7 @@ impl Cluster {
             waiting.into_iter().for_each(|request| self.dispatch(request));
         }
         self.move_speaker();
+        self.review_shards();
         lock(&self.parked).wait(Error::new(ErrorKind::Unavailable, "no node serves the slot"));
         self.parking.notify_one();
     }

@@ -7,6 +7,7 @@
 -- ARGV[1]  the claim
 -- ARGV[2]  channel on which releases of this lock are announced
 -- ARGV[3]  how long an attempt may still be on its way, in milliseconds
+-- ARGV[4]  the channel as a sharded one, for servers and users that know these; empty outside of a cluster
 --
 -- Returns 1 if the lock was freed, otherwise 0.
 
@@ -24,6 +25,8 @@ if ours then
 end
 if ours or (waited == 1 and not holder) then
   -- Not allowed for every user; those who wait then poll.
-  redis.pcall('PUBLISH', ARGV[2], '')
+  if ARGV[4] == '' or type(redis.pcall('SPUBLISH', ARGV[4], '')) == 'table' then
+    redis.pcall('PUBLISH', ARGV[2], '')
+  end
 end
 return ours and 1 or 0

@@ -26,10 +26,11 @@ async fn run_release(
     token: &str,
     on_lost_reply: OnLostReply,
 ) -> Result<Reply> {
-    let channel = LockKeys::released(lock);
+    let channel = LockKeys::announced(lock);
     let keys = [lock, forced.unwrap_or_default()];
     let keys = if forced.is_some() { &keys[..] } else { &keys[..1] };
-    RELEASE.run(call, on_lost_reply, keys, &[token.as_bytes(), channel.as_bytes()]).await
+    let arguments = [token, &channel.name, call.client().sharded_name(&channel)].map(str::as_bytes);
+    RELEASE.run(call, on_lost_reply, keys, &arguments).await
 }
 
 /// The answer of a script that changes a lock that must be held under a token.

@@ -8,8 +8,9 @@
 -- ARGV[3]  TTL in milliseconds
 -- ARGV[4]  what becomes of the execution in the set: "add", "remove" or "keep"
 -- ARGV[5]  its id
--- ARGV[6]  channel on which changes are announced
+-- ARGV[6]  channel on which changes are announced; empty if the caller does that
 -- ARGV[7]  1 if this may have happened already
+-- ARGV[8]  the channel as a sharded one, for servers and users that know these; empty if it is none in this slot
 --
 -- Returns 1 if it was stored, otherwise the state that is there, or nil if there is none.
 
@@ -37,5 +38,8 @@ if ARGV[1] == '' then
 else
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
 end
-redis.pcall('PUBLISH', ARGV[6], ARGV[5] .. '\n' .. ARGV[1])
+local change = ARGV[5] .. '\n' .. ARGV[1]
+if ARGV[6] ~= '' and (ARGV[8] == '' or type(redis.pcall('SPUBLISH', ARGV[8], change)) == 'table') then
+  redis.pcall('PUBLISH', ARGV[6], change)
+end
 return 1

@@ -78,6 +78,22 @@ export function sessionSuite(backend: Backend): void {
     assert.equal(await workstation.setSession('new', {}, 60, { version: 0 }), true)
   })
 
+  it('logging out everywhere ends the one session that a user has', async () => {
+    const { workstation, another, data } = await place()
+    const [phone, laptop] = [another(), another()]
+    await phone.setSession('u', { on: 'phone' })
+    const { version } = (await laptop.getSessionEntry('u'))!
+    assert.equal(await workstation.deleteAllSessions('u'), true)
+    for (const device of [phone, laptop]) {
+      // oxlint-disable-next-line no-await-in-loop -- one after the other
+      assert.equal(await device.getSession('u'), null)
+      // oxlint-disable-next-line no-await-in-loop -- one after the other
+      assert.equal(await device.setSession('u', { late: true }, 60, { version }), false)
+    }
+    assert.equal(await data.exists('wks:session:u'), false)
+    await assert.rejects(workstation.deleteAllSessions(''), ArgumentError)
+  })
+
   it('25,000 races of a logout with a late write resurrect nothing', async () => {
     const { workstation, another } = await place()
     const both = [workstation, another()] as const

@@ -12,7 +12,7 @@ export interface Outages {
   readonly server: RedisServer
   /** A client of the test's own, a new one after each return of the server. */
   readonly other: RespClient
-  /** A workstation on the server, closed after the suite. */
+  /** A workstation on the server, closed after the test. */
   start(options?: WorkstationOptions): Workstation
   /** Ends the server as a crash would, and waits until all of these know. */
   goDown(...workstations: Workstation[]): Promise<void>
@@ -26,18 +26,23 @@ export function outages(): Outages {
   let server: RedisServer
   let other: RespClient
 
+  const closeAll = async (): Promise<void> => {
+    await Promise.all(open.splice(0).map((workstation) => workstation.close()))
+  }
+
   before(async () => {
     server = await RedisServer.start()
   })
 
   after(async () => {
-    await Promise.all(open.map((workstation) => workstation.close()))
+    await closeAll()
     other?.close()
     await server.stop()
   })
 
   beforeEach(async () => {
     if (!server.running) await server.restart()
+    await closeAll()
     other?.close()
     other = await server.client()
     await other.command('FLUSHALL')

@@ -125,7 +125,7 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
         'read',
         (request, response) => open(checkId(id), request, response, grantOf(request)?.identity.expiresAt),
       ]
-    const store = workstation().redisService
+    const store = workstation().streamTickets
     if (store === undefined) return undefined
     return [
       'ticket',
@@ -137,7 +137,7 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
   }
 
   const ticketRoute = (id: string): Served => {
-    const store = workstation().redisService
+    const store = workstation().streamTickets
     if (store === undefined) return undefined
     return [
       'read',

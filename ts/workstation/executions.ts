@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
 import { ConnectionError } from '../errors.js'
-import type { binding } from '../native.js'
-import { settled } from '../native.js'
+import { binding, settled } from '../native.js'
 import type { FetchedWorkflowState, RejectedWrite, Replay, WorkflowState } from './api.js'
 import { BoundedMap } from './bounded-map.js'
 import { DEFAULT_TTL } from './constants.js'
@@ -137,6 +136,7 @@ export class Executions {
       const refused = known !== undefined && known !== null && !fold(executionId, known, change).answer
       // It is done when it is done.
       answers.push(!refused && change.kind !== 'clear')
+      if (isLate(known, !refused)) countLate(1)
       if (refused) continue
       const last = merged.at(-1)
       const joined = last === undefined ? undefined : merge(last, change)
@@ -181,13 +181,18 @@ export class Executions {
           ? null
           : readable(seen, key, anew || changes[0]!.kind === 'update')
       let changed = false
+      let late = 0
       const answers = changes.map((change) => {
         const { next, answer } = fold(executionId, state, change)
+        if (isLate(state, answer)) late += 1
         if (next !== undefined) [state, changed] = [next, true]
         return answer
       })
       if (!changed) {
-        if (!guessed) return answers
+        if (!guessed) {
+          countLate(late)
+          return answers
+        }
         // Remembered from before: it may be out of date.
         this.#known.delete(executionId)
         ;[seen, guessed] = [undefined, false]
@@ -200,6 +205,7 @@ export class Executions {
       )
       if (stored === true) {
         this.#remember(executionId, json)
+        countLate(late)
         return answers
       }
       this.#remember(executionId, stored ?? undefined)
@@ -295,6 +301,15 @@ export class Executions {
     const stored = json === null || json === undefined ? null : readable(json, this.#keyOf(id), true)
     return stored !== null && isOutdated(first, stored) ? changes.slice(1) : changes
   }
+}
+
+/** Whether a change is refused because the execution has ended. */
+function isLate(state: WorkflowState | null | undefined, answer: boolean): boolean {
+  return !answer && state !== null && state !== undefined && hasEnded(state)
+}
+
+function countLate(late: number): void {
+  for (let count = 0; count < late; count += 1) binding.countLateUpdate()
 }
 
 function toChange(

@@ -1,6 +1,7 @@
 import type { Connection, ConnectionStatus } from '../connection.js'
 import { nativeOf } from '../connection.js'
 import { ConnectionError, FerroflowError } from '../errors.js'
+import { binding } from '../native.js'
 import type { DegradationState, FallbackClass, Replay, Transition } from './api.js'
 import { Breaker, PROBE_INTERVAL } from './breaker.js'
 
@@ -40,6 +41,8 @@ export class Gate {
   readonly #connection: Connection
   readonly #surroundings: Surroundings
   readonly #breaker: Breaker
+  /** The same numbers for the metrics, over all workstations of all threads. */
+  readonly #counted = new binding.NativeFallback()
   readonly #fallbackOps: Record<FallbackClass, number> = {
     cache: 0,
     session: 0,
@@ -87,6 +90,7 @@ export class Gate {
   /** Notes an operation that is answered without Redis. */
   fallback(kind: FallbackClass): void {
     this.#fallbackOps[kind] += 1
+    this.#counted.count(kind)
     // Also where no timer ran for long.
     void this.#probe()
   }
@@ -131,6 +135,7 @@ export class Gate {
 
   close(): void {
     this.#closed = true
+    this.#counted.setActive(false)
     clearTimeout(this.#timer)
     clearTimeout(this.#grace)
     this.#connection.off('status', this.#onStatus)
@@ -212,6 +217,7 @@ export class Gate {
   #move(to: DegradationState, reason: string): void {
     const from = this.#state
     this.#state = to
+    this.#counted.setActive(to !== 'up' && !this.#closed)
     this.#since = Date.now()
     this.#reason = to === 'up' ? undefined : reason
     this.#surroundings.changed({ from, to, at: this.#since, reason })

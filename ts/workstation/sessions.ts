@@ -28,6 +28,8 @@ interface WaitingWrite extends Waiting {
 interface Copy {
   stored: string
   version: number
+  /** When the session ends, by `performance.now()`. */
+  until: number
 }
 
 const COPIES = { entries: 10_000, bytes: 16 * 1024 * 1024 }
@@ -87,7 +89,7 @@ export class Sessions {
       try {
         const write = { userId, json: stored, ttl: ttlMs, ...(version !== undefined && { version }) }
         const written = await this.#gate().run(() => settled(this.#native.write(write)))
-        if (written > 0) this.#keep(userId, { stored, version: written }, at)
+        if (written > 0) this.#keep(userId, { stored, version: written, until: at + ttlMs }, at)
         return written > 0
       } catch (error) {
         if (!isUnreachable(error)) throw error
@@ -128,8 +130,8 @@ export class Sessions {
           this.#copies.delete(userId)
           return null
         }
-        const [stored, version] = found
-        this.#keep(userId, { stored, version }, began)
+        const [stored, version, left] = found
+        this.#keep(userId, { stored, version, until: left === null ? Infinity : began + left }, began)
         return { session: this.#read(userId, stored), version, stale: false }
       } catch (error) {
         if (!isUnreachable(error)) throw error
@@ -140,11 +142,12 @@ export class Sessions {
     return local && { session: this.#read(userId, local.stored), version: local.version, stale: true }
   }
 
-  #local(userId: string): Copy | null {
+  #local(userId: string): Pick<Copy, 'stored' | 'version'> | null {
     const pending = this.#journal.get(userId)
     if (pending?.kind === 'delete') return null
     if (pending?.kind === 'set') return performance.now() - pending.at < pending.ttl ? pending : null
-    return this.#copies.get(userId, this.#staleMs) ?? null
+    const copy = this.#copies.get(userId, this.#staleMs)
+    return copy !== undefined && performance.now() < copy.until ? copy : null
   }
 
   #read(userId: string, stored: string): SessionData {
@@ -157,6 +160,11 @@ export class Sessions {
   #keep(userId: string, copy: Copy, began: number): void {
     if (this.#staleMs === 0 || (this.#deleted.get(userId) ?? -1) >= began) return
     this.#copies.set(userId, copy, copy.stored.length)
+  }
+
+  #prolong(userId: string, until: number): void {
+    const copy = this.#copies.get(userId)
+    if (copy !== undefined) copy.until = until
   }
 
   async delete(userId: string): Promise<boolean> {
@@ -196,13 +204,16 @@ export class Sessions {
     const at = performance.now()
     if (this.#gate().up) {
       try {
-        return await this.#gate().run(() => settled(this.#native.touch(userId, ttlMs)))
+        const touched = await this.#gate().run(() => settled(this.#native.touch(userId, ttlMs)))
+        if (touched) this.#prolong(userId, at + ttlMs)
+        return touched
       } catch (error) {
         if (!isUnreachable(error)) throw error
       }
     }
     this.#gate().fallback('session')
     if (this.#local(userId) === null) return false
+    this.#prolong(userId, at + ttlMs)
     const pending = this.#journal.get(userId)
     if (pending?.kind === 'set') this.#journal.put(userId, { ...pending, ttl: at - pending.at + ttlMs })
     else {

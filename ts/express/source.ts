@@ -53,5 +53,5 @@ export interface HealthSource {
   checkReadiness(): Promise<{ ready: boolean; latency: number }>
 }
 
-/** Told of every error that is answered with 500 or more, with its cause, which the answer does not show. */
+/** Told of errors that are not the client's, with their cause, which the answer does not show. */
 export type ErrorListener = (error: unknown, request: HttpRequest) => void

@@ -65,7 +65,7 @@ export class Core {
     this.#budget = new JournalBudget(settings.journalBytes)
     this.gate = new Gate(this.connection, settings.minOpenMs, {
       drain: () => this.#drain(),
-      waiting: () => this.#budget.entries > 0 || this.locks.waiting > 0,
+      waiting: () => this.#budget.entries + this.locks.waiting,
       forget: () => this.sessions.forget(),
       changed: listeners.transition,
       replayed: listeners.replayed,

@@ -30,6 +30,8 @@ interface Copy {
   version: number
   /** When the session ends, by `performance.now()`. */
   until: number
+  /** When it was written, or the read began that brought it. */
+  since: number
 }
 
 const COPIES = { entries: 10_000, bytes: 16 * 1024 * 1024 }
@@ -85,11 +87,13 @@ export class Sessions {
     if (version !== undefined) checkInteger('version', version, { max: Number.MAX_SAFE_INTEGER })
     const stored = this.#sealing.seal(toJson('The session', session), userId)
     const at = performance.now()
+    await this.#gate().ending
     if (this.#gate().up) {
       try {
         const write = { userId, json: stored, ttl: ttlMs, ...(version !== undefined && { version }) }
         const written = await this.#gate().run(() => settled(this.#native.write(write)))
-        if (written > 0) this.#keep(userId, { stored, version: written, until: at + ttlMs }, at)
+        if (written > 0)
+          this.#keep(userId, { stored, version: written, until: at + ttlMs, since: performance.now() }, at)
         return written > 0
       } catch (error) {
         if (!isUnreachable(error)) throw error
@@ -131,7 +135,10 @@ export class Sessions {
           return null
         }
         const [stored, version, left] = found
-        this.#keep(userId, { stored, version, until: left === null ? Infinity : began + left }, began)
+        const until = left === null ? Infinity : began + left
+        // A read may come back late: what was written since it began stays.
+        if ((this.#copies.get(userId)?.since ?? 0) <= began)
+          this.#keep(userId, { stored, version, until, since: began }, began)
         return { session: this.#read(userId, stored), version, stale: false }
       } catch (error) {
         if (!isUnreachable(error)) throw error
@@ -172,6 +179,7 @@ export class Sessions {
     const at = performance.now()
     this.#copies.delete(userId)
     this.#deleted.set(userId, at, 0)
+    await this.#gate().ending
     if (this.#gate().up) {
       try {
         await this.#gate().run(() => settled(this.#native.write({ userId, ttl: DEFAULT_TTL.SESSION * 1000 })))
@@ -202,6 +210,7 @@ export class Sessions {
     checkName('the user id', userId)
     const ttlMs = toTtl(ttl, DEFAULT_TTL.SESSION)
     const at = performance.now()
+    await this.#gate().ending
     if (this.#gate().up) {
       try {
         const touched = await this.#gate().run(() => settled(this.#native.touch(userId, ttlMs)))
@@ -229,20 +238,11 @@ export class Sessions {
     const replay = { applied: 0, rejected: 0 }
     if (this.#journal.size === 0) return replay
     const clock = await this.#clock()
-    for (;;) {
-      const some = this.#journal.first(AT_ONCE)
-      if (some.length === 0) return replay
-      // oxlint-disable-next-line no-await-in-loop -- some at a time
-      const outcomes = await Promise.allSettled(
-        some.map(async ([userId, write]) => {
-          const applied = await this.#replay(userId, write, clock)
-          this.#journal.settle(userId, write)
-          replay[applied ? 'applied' : 'rejected'] += 1
-        }),
-      )
-      const failed = outcomes.find((outcome) => outcome.status === 'rejected')
-      if (failed !== undefined) throw failed.reason
-    }
+    await this.#journal.drain(AT_ONCE, async (userId, write) => {
+      const applied = await this.#replay(userId, write, clock)
+      replay[applied ? 'applied' : 'rejected'] += 1
+    })
+    return replay
   }
 
   async #replay(userId: string, write: WaitingWrite, clock: ServerClock): Promise<boolean> {
@@ -262,6 +262,10 @@ export class Sessions {
           moment: write.kind === 'set' ? clock.earliest(write.at) : clock.latest(write.at),
         }),
       )
+      // Until everything is written, reads come from here, where the journal has it no longer.
+      const copy = { stored, version: written, until: performance.now() + ttl, since: performance.now() }
+      if (written > 0 && write.kind === 'set') this.#keep(userId, copy, write.at)
+      else this.#copies.delete(userId)
       if (written === 0) this.#rejected({ kind, id: userId, reason: 'newer' })
       return written > 0
     } catch (error) {

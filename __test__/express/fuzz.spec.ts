@@ -272,7 +272,8 @@ for (const [name, framework, on, expected] of CASES)
         }
         // What cannot be read is reported, and nothing else is ours.
         const unreadable = statuses.get(409) ?? 0
-        assert.ok(failures.length >= unreadable && failures.length <= unreadable + lost, `${failures.length}`)
+        // More than that: what follows a body that nobody announced is refused by Node, together with the request.
+        assert.ok(failures.length >= unreadable, `${failures.length} of ${unreadable}`)
         for (const { code } of failures) assert.ok(code === 'CORRUPT_ENTRY' || code === 'WRONG_TYPE', code)
         assert.ok(lost < numRuns / 20, `${lost} answers were lost`)
         for (const status of expected) assert.ok((statuses.get(status) ?? 0) > 0, `${status}`)

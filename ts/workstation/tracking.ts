@@ -59,13 +59,14 @@ export class Tracking {
   async start(id: string, workflowId: string, totalSteps: number, data: object = {}): Promise<boolean> {
     checkId(id)
     checkName('the workflow id', workflowId)
-    const change = {
+    const steps = checkSteps('totalSteps', totalSteps)
+    return this.executions.change(id, {
       kind: 'start',
       at: Date.now(),
       workflowId,
-      totalSteps: checkSteps('totalSteps', totalSteps),
-    } as const
-    return this.executions.change(id, { ...change, data: toData(data) })
+      totalSteps: steps,
+      data: toData(data),
+    })
   }
 
   async progress(

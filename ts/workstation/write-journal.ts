@@ -1,7 +1,7 @@
 import { ConnectionError } from '../errors.js'
 
 /** What every entry costs beside its text. */
-const OVERHEAD = 300
+const OVERHEAD = 400
 
 /** A write that waits. */
 export interface Waiting {

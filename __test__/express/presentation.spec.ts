@@ -1,6 +1,5 @@
 /** What of a state is shown, and under which paths, over real HTTP. */
 import assert from 'node:assert/strict'
-import { request as open } from 'node:http'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import express from 'express'
 import {
@@ -11,7 +10,7 @@ import {
 } from '../../express.js'
 import { EventStream } from '../helpers/event-stream'
 import { FakeWorkstation } from '../helpers/fake-workstation'
-import { FRAMEWORKS, HttpServer, request } from '../helpers/http'
+import { FRAMEWORKS, HttpServer, request, stripping } from '../helpers/http'
 import { until } from '../helpers/wait'
 
 const HIDDEN = '[redacted]'
@@ -116,21 +115,6 @@ describe('what is shown of a state', () => {
   })
 })
 
-/** Forwards what comes below `/public` without these words, as reverse proxies are told to. */
-async function stripping(target: HttpServer): Promise<HttpServer> {
-  return HttpServer.start((incoming, response) => {
-    const path = (incoming.url ?? '').replace(/^\/public/, '') || '/'
-    const { method, headers } = incoming
-    const outgoing = open({ port: target.port, host: '127.0.0.1', method, path, headers }, (answer) => {
-      response.writeHead(answer.statusCode ?? 502, answer.headers)
-      answer.pipe(response)
-    })
-    response.on('close', () => outgoing.destroy())
-    outgoing.on('error', () => response.destroy())
-    incoming.pipe(outgoing)
-  })
-}
-
 for (const [name, framework] of Object.entries(FRAMEWORKS))
   describe(`the router in ${name}`, () => {
     const workstation = new FakeWorkstation()
@@ -144,7 +128,7 @@ for (const [name, framework] of Object.entries(FRAMEWORKS))
         it(`works at ${mount}${behind ? ' behind a proxy that strips a prefix' : ''}`, async () => {
           const router = createWorkflowStateRouter({ authenticate: false, workstation })
           await using server = await HttpServer.start(framework(mount, router))
-          await using proxy = await stripping(server)
+          await using proxy = await stripping(server.port)
           const base = `${behind ? `${proxy.url}/public` : server.url}${mount === '/' ? '' : mount}`
           const list = await request(`${base}/active/list?limit=5`)
           assert.deepEqual([list.status, list.body.activeExecutions], [200, ['exec-123']])

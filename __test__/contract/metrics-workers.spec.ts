@@ -14,6 +14,14 @@ function start(program: string): Worker {
   return new Worker(`${require}\n${program}`, { eval: true, workerData: repository })
 }
 
+async function active(): Promise<number | undefined> {
+  return (await scrape()).get('redis_fallback_active')
+}
+
+async function journaled(): Promise<number | undefined> {
+  return (await scrape()).get('ferroflow_fallback_ops_total{class="session"}')
+}
+
 describe('metrics of worker threads', () => {
   it('tell how their locks were waited for, held and lost', async () => {
     const change = await added(() =>
@@ -43,14 +51,11 @@ describe('metrics of worker threads', () => {
   })
 
   it('say that a workstation does without Redis, until its thread ends', async () => {
-    const active = async (): Promise<number | undefined> => (await scrape()).get('redis_fallback_active')
     assert.equal(await active(), undefined, 'there is no workstation')
     const worker = start(`
       const workstation = ferroflow.createWorkstation({ redis: { port: 1, commandTimeout: 100 }, log: false })
       void workstation.setSession('u', {})
       setInterval(() => {}, 1000)`)
-    const journaled = async (): Promise<number | undefined> =>
-      (await scrape()).get('ferroflow_fallback_ops_total{class="session"}')
     await until('it is seen', async () => (await active()) === 1 && (await journaled()) === 1)
     await worker.terminate()
     await until('it is forgotten', async () => (await active()) === 0)

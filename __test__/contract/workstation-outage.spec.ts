@@ -81,10 +81,9 @@ describe('A workstation whose server goes away', () => {
   it('shows in the metrics that it does without Redis, and what', async () => {
     const workstation = stage.start()
     await workstation.setSession('u', { n: 1 })
-    const active = async (): Promise<number | undefined> => (await scrape()).get('redis_fallback_active')
-    assert.equal(await active(), 0)
+    assert.equal(await gauge('redis_fallback_active'), 0)
     await stage.goDown(workstation)
-    assert.equal(await active(), 1)
+    assert.equal(await gauge('redis_fallback_active'), 1)
     const change = await added(async () => {
       await workstation.getSession('u')
       await workstation.deleteSession('u')
@@ -105,7 +104,7 @@ describe('A workstation whose server goes away', () => {
     )
     await stage.comeBack()
     await recovered(workstation)
-    assert.equal(await active(), 0)
+    assert.equal(await gauge('redis_fallback_active'), 0)
   })
 
   it('a copy ends with its session', async () => {
@@ -173,8 +172,6 @@ describe('A workstation whose server goes away', () => {
   it('several who grant locks by themselves are found, one after the other is not', async () => {
     const lines: string[] = []
     const log = (line: string): unknown => lines.push(line)
-    const diagnosed = async (one: Workstation): Promise<boolean> =>
-      (await one.connection.doctor()).warnings.some(({ code }) => code === 'LOCAL_LOCKS')
     const known = (): Promise<unknown> => stage.other.command('HLEN', 'wks:ferroflow:local-locks')
     const safe = stage.start()
     const first = stage.start({ localLocks: 'unsafe', log })
@@ -184,13 +181,13 @@ describe('A workstation whose server goes away', () => {
     const second = stage.start({ localLocks: 'unsafe', log })
     await second.redisService.get('k')
     await until('the second is known', async () => (await known()) === 2)
-    assert.equal(await diagnosed(safe), false, 'a restart is no second instance')
+    assert.equal(await hasLocalLocks(safe), false, 'a restart is no second instance')
     const third = stage.start({ localLocks: 'unsafe', log })
     await third.redisService.get('k')
     await until('the third is known', async () => (await known()) === 3)
     // The second says again that it is there, as it does from time to time and with each connection.
     await stage.other.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
-    await until('they are found', () => diagnosed(safe).catch(() => false), 20_000)
+    await until('they are found', () => hasLocalLocks(safe).catch(() => false), 20_000)
     await until('they say so', () => lines.some((line) => line.includes('more than one instance')), 20_000)
   })
 
@@ -268,3 +265,12 @@ describe('A workstation whose server goes away', () => {
     assert.deepEqual(await workstation.getSession('u2'), { n: 2 })
   })
 })
+
+async function gauge(name: string): Promise<number | undefined> {
+  return (await scrape()).get(name)
+}
+
+/** Whether the doctor finds that several instances grant locks by themselves. */
+async function hasLocalLocks({ connection }: Workstation): Promise<boolean> {
+  return (await connection.doctor()).warnings.some(({ code }) => code === 'LOCAL_LOCKS')
+}

@@ -235,6 +235,14 @@ describe('the router on a server', () => {
       const health = await request(`${here.server.url}/health`)
       assert.deepEqual([health.status, health.body.status], [200, 'degraded'])
       assert.ok(['down', 'error'].includes(health.body.checks.redis.status), health.body.checks.redis.status)
+      for (const path of ['/active/list', '/active/detailed', '/stats/overview']) {
+        // oxlint-disable-next-line no-await-in-loop -- three routes
+        const { status, body } = await request(here.server.url + path)
+        const count = body.count ?? body.statistics.activeExecutions
+        assert.deepEqual([status, body.degraded, count], [200, true, 1], path)
+      }
+      const { state } = (await request(`${here.server.url}/exec-123`)).body
+      assert.deepEqual([state.degraded, state.status], [true, 'running'])
       const cleanup = await request(`${here.server.url}/cleanup`, { method: 'POST' })
       assert.equal(cleanup.status, 503)
       assert.deepEqual(Object.keys(cleanup.body), ['success', 'error', 'code'])

@@ -237,7 +237,8 @@ function list(source: WorkflowStateSource, query: URLSearchParams): Action {
     const rest = cursor === undefined ? all : all.filter((id) => id > cursor)
     const activeExecutions = rest.slice(0, limit)
     const more = rest.length > limit ? { total: all.length, nextCursor: activeExecutions.at(-1) } : {}
-    sendJson(response, 200, { success: true, activeExecutions, count: activeExecutions.length, ...more })
+    const count = activeExecutions.length
+    sendJson(response, 200, { success: true, activeExecutions, count, ...more, ...degradedOf(source) })
   }
 }
 
@@ -256,12 +257,18 @@ function detail(source: WorkflowStateSource, query: URLSearchParams, present: Pr
   }
 }
 
+/** Whether what was just read is the last known state. */
+function degradedOf({ degradation }: WorkflowStateSource): { degraded?: true } {
+  return (degradation?.state ?? 'up') === 'up' ? {} : { degraded: true }
+}
+
 function statistics(source: WorkflowStateSource): Action {
   return async (_request, response) => {
     const { corrupt = 0, ...documented } = await source.getWorkflowStatistics()
     sendJson(response, 200, {
       success: true,
       statistics: corrupt > 0 ? { ...documented, corrupt } : documented,
+      ...degradedOf(source),
     })
   }
 }

@@ -59,6 +59,22 @@ describe('A workstation whose server goes away', () => {
     assert.equal(await impatient.getSession('u'), null)
   })
 
+  it('serves no copy that is older than allowed', async () => {
+    const workstation = stage.start({ sessions: { staleMs: 700 } })
+    await workstation.setSession('u', { n: 1 })
+    const written = performance.now()
+    await stage.goDown(workstation)
+    let [served, late] = [0, 0]
+    await until('it is too old', async () => {
+      const asked = performance.now()
+      const session = await workstation.getSession('u')
+      if (session !== null) served += 1
+      if (session !== null && asked - written > 700) late += 1
+      return session === null
+    })
+    assert.ok(served > 0 && late === 0, `${served} times, ${late} of them too late`)
+  })
+
   it('refuses within 1 ms, 99 times of 100', async () => {
     const workstation = stage.start()
     await workstation.redisService.get('k')

@@ -25,6 +25,19 @@ describe('A workstation whose server comes back', () => {
     assert.equal((await workstation.getSessionEntry('u'))!.stale, false)
   })
 
+  it('a journaled session ends when its time is over, and is not written any more', async () => {
+    const workstation = stage.start()
+    await workstation.getSession('u')
+    await stage.goDown(workstation)
+    assert.equal(await workstation.setSession('brief', { n: 1 }, 1), true)
+    assert.equal(await workstation.setSession('long', { n: 1 }, 100), true)
+    assert.deepEqual(await workstation.getSession('brief'), { n: 1 })
+    await until('it is over', async () => (await workstation.getSession('brief')) === null)
+    await stage.comeBack()
+    await recovered(workstation)
+    assert.deepEqual(await stage.other.command('KEYS', 'wks:session:*'), ['wks:session:long'])
+  })
+
   it('a logout is not acknowledged before it happened, and happens when the server returns', async () => {
     const workstation = stage.start()
     await workstation.setSession('u', { n: 1 })

@@ -166,11 +166,12 @@ export interface ServedPage {
   /** Whether this is the last known state, because Redis is out of reach. */
   degraded?: boolean
 }
-/** Where tickets for streams are. Times are seconds. */
+/** Where tickets for streams are. */
 export interface TicketStore {
-  get(key: string): Promise<string | null>
-  set(key: string, value: string, ttl: number): Promise<boolean>
-  setNX(key: string, value: string, ttl: number): Promise<boolean>
+  /** @param ttl - how long it can be taken, in seconds */
+  issue(ticket: string, text: string, ttl: number): Promise<void>
+  /** The text of a ticket, for the first who asks; `null` for everybody else. */
+  take(ticket: string): Promise<string | null>
 }
 /** What the router needs of a workstation; `createWorkstation()` makes one. */
 export interface WorkflowStateSource {
@@ -194,7 +195,7 @@ export interface WorkflowStateSource {
     readonly state: string
   }
   /** Without it, there are no tickets for streams. */
-  readonly redisService?: TicketStore
+  readonly streamTickets?: TicketStore
 }
 /** What the health routes need of a workstation; `createWorkstation()` makes one. */
 export interface HealthSource {
@@ -209,7 +210,7 @@ export interface HealthSource {
     latency: number
   }>
 }
-/** Told of every error that is answered with 500 or more, with its cause, which the answer does not show. */
+/** Told of errors that are not the client's, with their cause, which the answer does not show. */
 export type ErrorListener = (error: unknown, request: HttpRequest) => void
 /** What one check of `/health` found. */
 export interface CheckResult {
@@ -254,6 +255,13 @@ export declare function healthRouter(options?: HealthRouterOptions): HttpHandler
 export type Middleware = {
   handle(request: HttpRequest, response: ServerResponse, next: Next): unknown
 }['handle']
+/**
+ * Decides what is shown of a member of a state's `data`, at any depth: the value, or another one in its place.
+ * `undefined` leaves the member out.
+ */
+export type Redact = (name: string, value: unknown) => unknown
+/** Hides what goes by the name of a password, a secret, a token or an authorization. */
+export declare function redactSecrets(name: string, value: unknown): unknown
 /** Options of the live streams. */
 export interface StreamOptions {
   /** Time between two signs of life, in milliseconds. Also how long a change stays unseen that nobody announced. Default: 15,000. */
@@ -281,9 +289,16 @@ export interface WorkflowStateRouterOptions {
   workstation?: WorkflowStateSource
   /** Refuses everything but reading. Default: false. */
   readOnly?: boolean
+  /**
+   * What is shown of the members of `data`. Default: {@link redactSecrets}, which hides what goes by the name of a
+   * password, a secret, a token or an authorization. `false`: everything.
+   */
+  redact?: Redact | false
+  /** Of a state in a list, `data` with more bytes than this is truncated. Default: 4096. */
+  listDataBytes?: number
   /** About `GET /:executionId/stream`. */
   stream?: StreamOptions
-  /** Told of errors that are answered with 500 or more. Default: nobody. */
+  /** Told of errors that are answered with 500 or more, or because what is stored cannot be read (409). Default: nobody. */
   onError?: ErrorListener
 }
 /** What {@link createWorkflowStateRouter} returns: a handler for `app.use`. */

@@ -4,7 +4,14 @@ import { EventEmitter } from 'node:events'
 
 /** What a finding of {@link Connection.doctor} is about. */
 export type FindingCode =
-  'EVICTION' | 'VERSION' | 'PERSISTENCE' | 'REPLICATION' | 'MISSING_RIGHT' | 'LAYOUT' | 'CLOCK_DRIFT'
+  | 'EVICTION'
+  | 'VERSION'
+  | 'PERSISTENCE'
+  | 'REPLICATION'
+  | 'MISSING_RIGHT'
+  | 'LAYOUT'
+  | 'CLOCK_DRIFT'
+  | 'LOCAL_LOCKS'
 /** Something about a server that may cost data, locks or speed. */
 export interface Finding {
   code: FindingCode
@@ -1618,6 +1625,13 @@ export interface RedisService {
   /** Ends the connection. The next call opens another one. */
   disconnect(): Promise<void>
 }
+/** Tickets that can be taken once, for streams of `ferroflow/express`. Refused while Redis is out of reach. */
+export interface StreamTickets {
+  /** @param ttl - how long it can be taken, in seconds */
+  issue(ticket: string, text: string, ttl: number): Promise<void>
+  /** The text of a ticket, for the first who asks; `null` for everybody else. */
+  take(ticket: string): Promise<string | null>
+}
 /**
  * Sessions, tracking of executions, execution locks and an API cache, in Redis or in this process.
  *
@@ -1628,6 +1642,7 @@ export interface Workstation extends EventEmitter<WorkstationEvents> {
   /** The connection in use; opened by the first use. */
   readonly connection: Connection
   readonly redisService: RedisService
+  readonly streamTickets: StreamTickets
   readonly degradation: Degradation
   /**
    * @param ttl - seconds; absent or 0: 86,400
@@ -1638,6 +1653,11 @@ export interface Workstation extends EventEmitter<WorkstationEvents> {
   getSessionEntry(userId: string): Promise<SessionEntry | null>
   /** `true` if it is gone, `false` if that is still to be done because Redis is out of reach. */
   deleteSession(userId: string): Promise<boolean>
+  /**
+   * Logs a user out everywhere. A user has one session, which all devices and processes share, so that is the same as
+   * {@link Workstation.deleteSession}: whoever still has the version of an earlier one cannot write it back.
+   */
+  deleteAllSessions(userId: string): Promise<boolean>
   /** Gives a session new time. `false` if there is none; then nothing is created. */
   touchSession(userId: string, ttl?: number): Promise<boolean>
   /** Stores any state under an execution's key, without a look at what is there. `ttl` in seconds, default 3,600. */
@@ -1770,6 +1790,8 @@ export declare const getSession: (userId: string) => Promise<SessionData | null>
 export declare const getSessionEntry: (userId: string) => Promise<SessionEntry | null>
 /** {@link Workstation.deleteSession} of the default workstation. */
 export declare const deleteSession: (userId: string) => Promise<boolean>
+/** {@link Workstation.deleteAllSessions} of the default workstation. */
+export declare const deleteAllSessions: (userId: string) => Promise<boolean>
 /** {@link Workstation.touchSession} of the default workstation. */
 export declare const touchSession: (userId: string, ttl?: number) => Promise<boolean>
 /** {@link Workstation.setWorkflowState} of the default workstation. */

@@ -36,6 +36,7 @@ export const {
   defineRedisWorkflowService,
   defineRedisWorkflowStateService,
   tracedOperations,
+  deleteAllSessions,
   deleteSession,
   deleteWorkflowState,
   executeWithLock,

@@ -44,6 +44,16 @@ export declare class NativeConnection {
   close(): Promise<void>
 }
 
+/** What one workstation does without Redis. A thread that ends takes it out of the numbers of what is so at the moment. */
+export declare class NativeFallback {
+  /** A workstation that reaches Redis. */
+  constructor()
+  /** Says whether the workstation does without Redis at the moment. */
+  setActive(active: boolean): void
+  /** An operation of this kind was answered without Redis, or refused. */
+  count(kind: string): void
+}
+
 /** One acquisition. */
 export declare class NativeHold {
   /** Names this object in events. */
@@ -180,8 +190,8 @@ export declare class NativeSagas {
 export declare class NativeSessions {
   /** Sessions under the connection's prefix. */
   static open(connection: NativeConnection): NativeSessions
-  /** The session as JSON and its version. */
-  get(userId: string): Promise<[json: string, version: number] | null>
+  /** The session as JSON, its version, and the milliseconds that it has left (`null`: it does not end). */
+  get(userId: string): Promise<[json: string, version: number, left: number | null] | null>
   /** Stores or deletes a session. Resolves its new version, or 0 if it was written meanwhile. */
   write(write: SessionWrite): Promise<number>
   /** Gives a session new time. Resolves `false` if there is none. */
@@ -260,6 +270,15 @@ export declare class NativeTracking {
   statistics(): Promise<[pending: number, running: number, completed: number, failed: number, cancelled: number, corrupt: number, progress: number, ghosts: string[]]>
   /** Takes those of these executions out of the active ones that have no state. Resolves how many. */
   dropGhosts(executionIds: Array<string>): Promise<number>
+  /** Makes a ticket of this name, which may be taken once within this time, in milliseconds. */
+  issueTicket(ticket: string, json: string, ttl: number): Promise<void>
+  /** Takes a ticket: what was issued, for the first who asks. */
+  takeTicket(ticket: string): Promise<string | null>
+  /**
+   * Notes that an instance is there which grants locks by itself while the backend is out of reach. Resolves whether
+   * two such instances were ever there at once; without an instance, only that.
+   */
+  meetInstances(instance?: string | undefined | null): Promise<boolean>
   /** Proves that the backend runs scripts that write and read. */
   proveWritable(instance: string): Promise<void>
 }
@@ -288,6 +307,9 @@ export declare class NativeWorkflows {
 
 /** Adds a function that gets `(source, name, detail)` for every event of this environment. It must not throw. */
 export declare function addEventSink(sink: (source: number, name: string, detail: unknown) => void): void
+
+/** A change of a tracked execution came after its end, and was ignored. */
+export declare function countLateUpdate(): void
 
 /** A lock that is wanted. Times are in milliseconds. */
 export interface LockRequest {

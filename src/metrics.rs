@@ -219,6 +219,30 @@ pub static LOCKS: LockMetrics = LockMetrics {
     held_too_long: Counter::new(),
 };
 
+/// What is done without Redis, by kind of operation, as workstations name it.
+pub const FALLBACK_CLASSES: [&str; 6] = ["cache", "session", "delete", "progress", "lock", "command"];
+
+/// What workstations do while Redis is out of reach.
+#[derive(Debug)]
+pub struct FallbackMetrics {
+    /// Whether this process ever had one.
+    pub known: AtomicBool,
+    /// Workstations that do without Redis at the moment.
+    pub active: AtomicU64,
+    /// Operations that were answered without Redis, or refused, in the order of [`FALLBACK_CLASSES`].
+    pub operations: [Counter; FALLBACK_CLASSES.len()],
+}
+
+/// The workstations of this process.
+pub static FALLBACK: FallbackMetrics = FallbackMetrics {
+    known: AtomicBool::new(false),
+    active: AtomicU64::new(0),
+    operations: [const { Counter::new() }; FALLBACK_CLASSES.len()],
+};
+
+/// Changes of tracked executions that came after their end, and were ignored.
+pub static LATE_UPDATES: Counter = Counter::new();
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -224,7 +224,10 @@ export class Connection extends EventEmitter<ConnectionEvents> {
    * @throws {@link ConnectionError}, {@link TimeoutError}
    */
   async doctor(): Promise<Diagnosis> {
-    return diagnose(this, { ...this.#place, keyPrefix: this.#native.keyPrefix })
+    const keyPrefix = this.#native.keyPrefix
+    const severalLocal = async (): Promise<boolean> =>
+      settled(guarded(() => binding.NativeTracking.open(this.#native)).meetInstances())
+    return diagnose(this, { ...this.#place, keyPrefix, severalLocal })
   }
 
   /**

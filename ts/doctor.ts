@@ -3,7 +3,14 @@ import { ServerError } from './errors.js'
 
 /** What a finding of {@link Connection.doctor} is about. */
 export type FindingCode =
-  'EVICTION' | 'VERSION' | 'PERSISTENCE' | 'REPLICATION' | 'MISSING_RIGHT' | 'LAYOUT' | 'CLOCK_DRIFT'
+  | 'EVICTION'
+  | 'VERSION'
+  | 'PERSISTENCE'
+  | 'REPLICATION'
+  | 'MISSING_RIGHT'
+  | 'LAYOUT'
+  | 'CLOCK_DRIFT'
+  | 'LOCAL_LOCKS'
 
 /** Something about a server that may cost data, locks or speed. */
 export interface Finding {
@@ -45,18 +52,30 @@ function probes(key: string): readonly Probe[] {
   ]
 }
 
+const localLocks = finding(
+  'LOCAL_LOCKS',
+  'Several workstations were here at once within the last 30 days whose localLocks is "unsafe": while Redis is out of reach, each of them grants the same lock',
+)
+
 /** Looks at the server behind a connection. Without CONFIG, which managed servers do not allow; writes nothing. */
 export async function diagnose(
   connection: Connection,
-  place: { topology: Diagnosis['topology']; memory: boolean; keyPrefix: string },
+  place: {
+    topology: Diagnosis['topology']
+    memory: boolean
+    keyPrefix: string
+    /** Whether several instances were seen that grant locks by themselves. */
+    severalLocal(): Promise<boolean>
+  },
 ): Promise<Diagnosis> {
   const { topology, memory, keyPrefix } = place
   if (memory) return { server: 'memory', version: '', topology, clockAheadMs: 0, warnings: [] }
   const key = `${keyPrefix}ferroflow:doctor`
   const asked = performance.now()
-  const [info, time, ...tried] = await Promise.all([
-    ask(connection, 'INFO', 'default'),
-    ask(connection, 'TIME'),
+  const [info, time, several, ...tried] = await Promise.all([
+    ask(() => connection.command('INFO', 'default')),
+    ask(() => connection.command('TIME')),
+    ask(() => place.severalLocal()),
     ...probes(key).map(([, [name = '', ...args]]) => attempt(connection, name, args)),
   ])
   const roundTrip = performance.now() - asked
@@ -69,6 +88,7 @@ export async function diagnose(
     ...persistenceOf(text),
     ...layoutOf(topology, keyPrefix),
     ...driftOf(clockAheadMs, roundTrip),
+    ...(several === true ? [localLocks] : []),
     ...probes(key).flatMap(([right, , loss], index) =>
       tried[index] === 'NO_PERMISSION'
         ? [finding('MISSING_RIGHT', `The user lacks ${right}, or the key or channel for it: ${loss}`)]
@@ -83,9 +103,9 @@ function finding(code: FindingCode, message: string): Finding {
 }
 
 /** The answer, or `undefined` if the server refuses. */
-async function ask(connection: Connection, name: string, ...args: string[]): Promise<unknown> {
+async function ask(question: () => Promise<unknown>): Promise<unknown> {
   try {
-    return await connection.command(name, ...args)
+    return await question()
   } catch (error) {
     if (error instanceof ServerError) return undefined
     throw error

@@ -15,6 +15,7 @@ import {
   type ServerError,
   connect,
   createRedisStore,
+  createWorkstation,
 } from '../../index.js'
 import { type Suite, limitedBackend } from '../helpers/backends'
 import { RedisServer } from '../helpers/redis-server'
@@ -33,6 +34,11 @@ import { saga } from './saga'
 import { signal } from './signal'
 import { taskStore } from './task-store'
 import { workflow } from './workflow'
+import { apiCacheSuite } from './workstation-cache'
+import { executionLockSuite } from './workstation-locks'
+import { redisServiceSuite } from './workstation-service'
+import { sessionSuite } from './workstation-sessions'
+import { trackingSuite } from './workstation-tracking'
 
 const document = readFileSync(resolve(__dirname, '../../docs/operations.md'), 'utf8')
 const DOCUMENTED = new Map(
@@ -49,9 +55,13 @@ const SUITES: Record<string, Suite[]> = {
   signal: [signal],
   cache: [cache],
   'task-store': [taskStore],
+  workstation: [sessionSuite, trackingSuite, executionLockSuite, apiCacheSuite, redisServiceSuite],
 }
 
-const ALL = Object.values(SUITES).flat()
+/** Once is enough for what takes seconds. */
+const ALL = Object.values(SUITES)
+  .flat()
+  .filter((suite) => suite !== sessionSuite)
 
 describe('access rights', () => {
   it('are documented for every class, and hold nothing dangerous', () => {
@@ -124,6 +134,32 @@ describe('access rights as documented, with the default names', () => {
       await executions.set({ id: 'x' } as never)
       assert.deepEqual(await executions.get('x'), { id: 'x' })
       await executions.close()
+    },
+    async workstation(url) {
+      const workstation = createWorkstation({ redis: url, log: false, localLocks: 'unsafe' })
+      const heard: string[] = []
+      const stop = await workstation.watchProgress({ progress: ({ executionId }) => heard.push(executionId) })
+      assert.equal(await workstation.setSession('u', { n: 1 }), true)
+      assert.equal((await workstation.getSessionEntry('u'))?.stale, false)
+      assert.equal(await workstation.touchSession('u'), true)
+      assert.equal(await workstation.deleteAllSessions('u'), true)
+      await workstation.startWorkflowTracking('e', 'wf', 2)
+      await workstation.executeWithLock('e', 'w', () => workstation.updateWorkflowProgress('e', 1, 'half'))
+      assert.deepEqual(await workstation.cleanupStaleWorkflows(), { cleaned: 0, errors: 0 })
+      assert.equal((await workstation.getWorkflowStatistics()).averageProgress, 50)
+      assert.equal(await workstation.getOrCompute('k', () => 7), 7)
+      await workstation.streamTickets.issue('t', 'x', 10)
+      assert.equal(await workstation.streamTickets.take('t'), 'x')
+      await until('changes are heard', () => heard.length === 2)
+      stop()
+      assert.equal((await workstation.redisHealthCheck()).status, 'up')
+      assert.equal((await workstation.checkReadiness()).ready, true)
+      await until(
+        'it is known',
+        async () => (await admin.command('EXISTS', 'wks:ferroflow:local-locks')) === 1,
+      )
+      await workstation.clearWorkflowState('e')
+      await workstation.close()
     },
     async 'task-store'(url) {
       const store = createRedisStore(url, { ttl: 1000 })

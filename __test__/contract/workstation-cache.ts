@@ -61,6 +61,21 @@ export function apiCacheSuite(backend: Backend): void {
     assert.equal(computed, 1)
   })
 
+  it('what is cached waits for nobody who computes', async () => {
+    const { workstation, another } = await place()
+    const [begun, finish] = [deferred(), deferred()]
+    const slow = workstation.getOrCompute('k', async () => {
+      begun.resolve()
+      await finish.promise
+      return 'slow'
+    })
+    await begun.promise
+    await another().cacheAPIResponse('k', 'there')
+    assert.equal(await workstation.getOrCompute('k', () => assert.fail('it is cached')), 'there')
+    finish.resolve()
+    assert.equal(await slow, 'slow')
+  })
+
   it('null and undefined are answers too', async () => {
     const { workstation } = await place()
     let computed = 0

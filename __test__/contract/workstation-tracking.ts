@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { ArgumentError, CorruptEntryError, type ProgressEvent, type WorkflowState } from '../../index.js'
 import type { Backend } from '../helpers/backends'
+import { added } from '../helpers/metrics'
 import { until } from '../helpers/wait'
 import { placesOf } from '../helpers/workstations'
 
@@ -172,6 +173,30 @@ export function trackingSuite(backend: Backend): void {
     assert.equal(await data.get('wks:workflow:corrupt'), '{"status":', 'nothing is deleted')
   })
 
+  it('what is no state at all is dropped as well, and stays where it is', async () => {
+    const { workstation, data } = await place()
+    await workstation.startWorkflowTracking('a', 'wf', 2)
+    await data.command('SADD', ACTIVE, 'listed')
+    await data.command('SADD', 'wks:workflow:listed', 'x')
+    assert.equal((await workstation.pageActiveWorkflows()).workflows.length, 1)
+    await until('it is dropped', async () => (await data.command('SISMEMBER', ACTIVE, 'listed')) === 0)
+    await assert.rejects(workstation.fetchWorkflowState('listed'), { code: 'WRONG_TYPE' })
+    assert.deepEqual(await workstation.cleanupStaleWorkflows(), { cleaned: 0, errors: 0 })
+  })
+
+  it('what comes after the end is counted', async () => {
+    const { workstation } = await place()
+    await workstation.startWorkflowTracking('e', 'wf', 2)
+    await workstation.completeWorkflowTracking('e', 'completed')
+    const change = await added(async () => {
+      assert.equal(await workstation.updateWorkflowProgress('e', 1, 'late'), false)
+      assert.equal(await workstation.completeWorkflowTracking('e', 'failed'), false)
+      assert.equal(await workstation.completeWorkflowTracking('e', 'completed'), true, 'said twice')
+      assert.equal(await workstation.updateWorkflowProgress('unknown', 1, 'x'), false)
+    })
+    assert.equal(change['ferroflow_late_updates_total'], 2)
+  })
+
   it('stuck executions are found and ended, others are not', async () => {
     const { workstation, another, data } = await place({ tracking: { staleMs: 60_000 } })
     const now = Date.now()
@@ -260,7 +285,7 @@ export function trackingSuite(backend: Backend): void {
   it('watchers hear every change of any process, and nothing after they stopped', async () => {
     const { workstation, another } = await place()
     const heard: ProgressEvent[] = []
-    const stop = await workstation.watchProgress({ progress: hear('watched', heard) })
+    const stop = await workstation.watchProgress({ progress: ofOne('watched', heard) })
     const stopOther = await workstation.watchProgress({ progress: () => {} })
     const other = another()
     await other.startWorkflowTracking('watched', 'wf', 2)
@@ -286,26 +311,28 @@ export function trackingSuite(backend: Backend): void {
   it('a flood of updates becomes few writes, of which the last is the last', async () => {
     const { workstation, another } = await place({ tracking: { coalesceMs: 100 } })
     const heard: ProgressEvent[] = []
-    const stop = await another().watchProgress({ progress: hear('flooded', heard) })
-    await workstation.startWorkflowTracking('flooded', 'wf', 1000)
+    const stop = await another().watchProgress({ progress: ofOne('flooded', heard) })
+    // Ten thousand a second, for four tenths of one.
+    const steps = 4000
+    await workstation.startWorkflowTracking('flooded', 'wf', steps)
     const begin = performance.now()
     const updates: Promise<boolean>[] = []
-    for (let step = 1; step <= 1000; step += 1) {
+    for (let step = 1; step <= steps; step += 1) {
       updates.push(
         workstation.updateWorkflowProgress('flooded', step, `step ${step}`, { [`k${step % 10}`]: step }),
       )
       // oxlint-disable-next-line no-await-in-loop -- over some turns
-      if (step % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 20))
+      if (step % 200 === 0) await new Promise((resolve) => setTimeout(resolve, 20))
     }
     assert.ok((await Promise.all(updates)).every(Boolean))
     const seconds = (performance.now() - begin) / 1000
-    await until('the last is heard', () => heard.at(-1)?.state?.completedSteps === 1000)
+    await until('the last is heard', () => heard.at(-1)?.state?.completedSteps === steps)
     stop()
     // A write may be announced twice; each has a time of its own.
     const writes = new Set(heard.map(({ state }) => state?.updatedAt)).size
     assert.ok(writes <= 10 * seconds + 3, `${writes} writes in ${seconds} s, heard ${heard.length} times`)
     const { currentStep, data } = (await workstation.fetchWorkflowState('flooded'))!
-    assert.deepEqual([currentStep, Object.keys(data).length], ['step 1000', 10])
+    assert.deepEqual([currentStep, Object.keys(data).length], [`step ${steps}`, 10])
   })
 
   it('bad arguments reject and store nothing', async () => {
@@ -321,13 +348,13 @@ export function trackingSuite(backend: Backend): void {
   })
 }
 
-/** Before Redis 7, nodes of a cluster pass on what an earlier test did after somebody has begun to listen. */
-function hear(executionId: string, heard: ProgressEvent[]): (event: ProgressEvent) => void {
+function storedState(executionId: string, updatedAt: number, status = 'running'): string {
+  return JSON.stringify({ executionId, workflowId: 'wf', status, progress: 10, data: {}, updatedAt })
+}
+
+/** Collects the changes of one execution. The nodes of a cluster tell late what others have changed before. */
+function ofOne(executionId: string, heard: ProgressEvent[]): (event: ProgressEvent) => void {
   return (event) => {
     if (event.executionId === executionId) heard.push(event)
   }
-}
-
-function storedState(executionId: string, updatedAt: number, status = 'running'): string {
-  return JSON.stringify({ executionId, workflowId: 'wf', status, progress: 10, data: {}, updatedAt })
 }

@@ -5,6 +5,7 @@ import type { Browser, Page } from 'playwright-core'
 import { createWorkstation } from '../../index.js'
 import { browserSkipReason, openBrowser } from '../helpers/browser'
 import { ExpressApp } from '../helpers/express-app'
+import { stripping } from '../helpers/http'
 import { findFreePort, RedisServer } from '../helpers/redis-server'
 import { until } from '../helpers/wait'
 
@@ -94,6 +95,16 @@ describe('the page of the example application', { skip: browserSkipReason }, () 
   it('says that it needs a token', async () => {
     const { page } = await open(app.url)
     await page.locator('#notice', { hasText: 'Invalid or expired token' }).waitFor()
+    await page.close()
+  })
+
+  it('works behind a proxy that strips a prefix', async () => {
+    await using proxy = await stripping(port)
+    const { page, complaints } = await open(`${proxy.url}/public/#token=${app.token}`)
+    await page.click('#start')
+    const completed = page.locator('li[data-status=completed]')
+    await until('it is completed', async () => (await completed.count()) > 0, 20_000)
+    assert.deepEqual(complaints, [])
     await page.close()
   })
 })

@@ -5,6 +5,7 @@ import { createWorkstation, type Workstation } from '../../index.js'
 import { EventStream } from '../helpers/event-stream'
 import { ExpressApp } from '../helpers/express-app'
 import { request } from '../helpers/http'
+import { parse } from '../helpers/metrics'
 import { RedisServer } from '../helpers/redis-server'
 import { readSpecBlocks, specPath, specSkipReason } from '../helpers/spec'
 import { until } from '../helpers/wait'
@@ -32,12 +33,13 @@ for (const where of ['memory', 'redis'] as const)
     it('works on an album, and reports progress', async () => {
       const { status, headers, body } = await start()
       assert.equal(status, 202)
-      assert.equal(headers.get('location'), `/api/workflow-state/${body.executionId}`)
-      using stream = await EventStream.open(`${app.url}${headers.get('location')}/stream`, app.headers)
+      assert.equal(headers.get('location'), `workflow-state/${body.executionId}`)
+      const location = new URL(headers.get('location')!, `${app.url}/api/albums`).href
+      using stream = await EventStream.open(`${location}/stream`, app.headers)
       await until('the end', () => stream.ended, 15_000)
       const progress = stream.named('progress').map(({ data }) => data.progress)
       assert.deepEqual([...new Set(progress)], [0, 20, 40, 60, 80, 100])
-      const { state } = (await request(`${app.url}${headers.get('location')}`, { headers: app.headers })).body
+      const { state } = (await request(location, { headers: app.headers })).body
       assert.deepEqual([state.status, state.data], ['completed', { photos: 3, thumbnails: 3 }])
     })
 
@@ -48,6 +50,20 @@ for (const where of ['memory', 'redis'] as const)
       for (const path of ['/live', '/ready'])
         // oxlint-disable-next-line no-await-in-loop -- two routes
         assert.equal((await request(app.url + path)).status, 200, path)
+    })
+
+    it('shows its metrics, and names nothing in them that is only its own', async () => {
+      const { body: started } = await start()
+      const { status, headers, body } = await request(`${app.url}/metrics`)
+      assert.equal(status, 200)
+      assert.match(headers.get('content-type') ?? '', /^text\/plain; ?version=0\.0\.4/)
+      const series = parse(body as string)
+      assert.equal(series.get('redis_connection_status'), where === 'redis' ? 1 : 0)
+      assert.equal(series.get('redis_fallback_active'), 0)
+      assert.equal(series.get('redis_commands_total')! > 0, where === 'redis')
+      assert.ok(series.get('ferroflow_operation_duration_seconds_count{operation="tracking.replace"}')! > 0)
+      assert.ok(!body.includes(started.executionId) && !body.includes(app.token))
+      assert.ok(series.size <= 200, `${series.size} series`)
     })
 
     it('refuses what it cannot use', async () => {

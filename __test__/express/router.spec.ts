@@ -1,7 +1,7 @@
 /** The documented routes, over real HTTP, in every framework. */
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, it } from 'node:test'
-import { ConfigError, ConnectionError, CorruptEntryError, TimeoutError } from '../../index.js'
+import { ConfigError, ConnectionError, CorruptEntryError, ServerError, TimeoutError } from '../../index.js'
 import { createWorkflowStateRouter, type WorkflowStateRouterOptions } from '../../express.js'
 import { FakeWorkstation } from '../helpers/fake-workstation'
 import { type Answer, FRAMEWORKS, HttpServer, request } from '../helpers/http'
@@ -200,7 +200,8 @@ for (const [name, framework] of Object.entries(FRAMEWORKS))
         ],
         [new TimeoutError('OUTCOME_UNKNOWN', secret), 503, 'OUTCOME_UNKNOWN'],
         [new ConnectionError('CLOSED', secret), 503, 'CLOSED'],
-        [new CorruptEntryError('CORRUPT_ENTRY', secret, { key: 'wks:workflow:x' }), 500, 'CORRUPT_ENTRY'],
+        [new CorruptEntryError('CORRUPT_ENTRY', secret, { key: 'wks:workflow:x' }), 409, 'CORRUPT_ENTRY'],
+        [new ServerError('WRONG_TYPE', secret), 409, 'WRONG_TYPE'],
         [new Error(secret), 500, 'INTERNAL'],
       ]
       for (const [failure, status, code] of failures) {
@@ -275,10 +276,12 @@ describe('the router', () => {
         '/active/detailed',
         '/stats/overview',
         '/x/stream',
+        '/x/stream-ticket',
       ]) {
         // oxlint-disable-next-line no-await-in-loop -- one after the other
         const { status } = await request(`${server.url}${path}`, { method })
-        assert.equal(status, method === 'POST' && path === '/cleanup' ? 403 : 404, `${method} ${path}`)
+        const known = method === 'POST' && ['/cleanup', '/x/stream-ticket'].includes(path)
+        assert.equal(status, known ? 403 : 404, `${method} ${path}`)
       }
     assert.deepEqual(workstation.calls, [])
   })

@@ -23,12 +23,14 @@ export class FakeWorkstation implements WorkflowStateSource, HealthSource {
   readonly watchers = new Set<Watcher>()
   readonly calls: string[] = []
   degradation = { state: 'up' }
-  readonly values = new Map<string, string>()
-  readonly redisService = {
-    get: async (key: string): Promise<string | null> => this.values.get(key) ?? null,
-    set: async (key: string, value: string): Promise<boolean> => this.values.set(key, value).has(key),
-    setNX: async (key: string, value: string): Promise<boolean> =>
-      !this.values.has(key) && this.values.set(key, value).has(key),
+  readonly tickets = new Map<string, string>()
+  readonly streamTickets = {
+    issue: async (ticket: string, text: string): Promise<void> => void this.tickets.set(ticket, text),
+    take: async (ticket: string): Promise<string | null> => {
+      const text = this.tickets.get(ticket) ?? null
+      this.tickets.delete(ticket)
+      return text
+    },
   }
   health: Awaited<ReturnType<HealthSource['redisHealthCheck']>> = { status: 'up', latency: 2.4 }
   ready: () => Promise<boolean> = () => Promise.resolve(true)

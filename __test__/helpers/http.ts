@@ -1,6 +1,6 @@
 /** HTTP over real sockets: servers on free ports, and requests that may be as wrong as a test wants them. */
 import { once } from 'node:events'
-import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer, request as openRequest, type RequestListener, type Server } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import express5 from 'express'
 import express4 from 'express-4'
@@ -90,4 +90,19 @@ export async function request(url: string, init: RequestInit = {}): Promise<Answ
     headers: response.headers,
     body: isJson && text !== '' ? JSON.parse(text) : text,
   }
+}
+
+/** A proxy that forwards what comes below `/public` without that prefix, as reverse proxies are told to. */
+export function stripping(port: number): Promise<HttpServer> {
+  return HttpServer.start((incoming, response) => {
+    const { method, headers, url = '' } = incoming
+    const path = url.replace(/^\/public(?=\/|$)/, '') || '/'
+    const outgoing = openRequest({ port, host: '127.0.0.1', method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 502, answer.headers)
+      answer.pipe(response)
+    })
+    response.on('close', () => outgoing.destroy())
+    outgoing.on('error', () => response.destroy())
+    incoming.pipe(outgoing)
+  })
 }

@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test'
 import { PackedProject } from '../helpers/packed-project'
 import { repository } from '../types/compile'
 
-const NAMES = ['bearerAuth', 'createWorkflowStateRouter', 'healthRouter']
+const NAMES = ['bearerAuth', 'createWorkflowStateRouter', 'healthRouter', 'redactSecrets']
 
 describe('ferroflow/express, packed', () => {
   let project: PackedProject

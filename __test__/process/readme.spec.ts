@@ -40,6 +40,8 @@ describe('the documents', () => {
     'docs/locks.md',
     'docs/metrics.md',
     'docs/http.md',
+    'docs/workstation.md',
+    'docs/operations.md',
     'examples/express-app/README.md',
   ]) {
     const text = read(document)

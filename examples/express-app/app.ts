@@ -53,7 +53,8 @@ export function createApp(options: AppOptions): { app: Express; router: Workflow
     // Before the answer, so that whoever gets the id can look at once.
     await worker.accept(executionId, photos as number)
     inBackground(worker.run(executionId, photos as number))
-    response.status(202).location(`/api/workflow-state/${executionId}`).json({ success: true, executionId })
+    // Relative, as a proxy may have stripped a prefix.
+    response.status(202).location(`workflow-state/${executionId}`).json({ success: true, executionId })
   })
 
   app.use((_request, response, next) => {

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::SessionKeys;
 use crate::metrics::operation;
 use crate::runtime::Output;
-use crate::session::{self, Condition, SessionStore, Write};
+use crate::session::{self, Condition, SessionStore, Stored, Write};
 use crate::time::Millis;
 
 /// Sessions on one connection.
@@ -74,14 +74,15 @@ impl NativeSessions {
         Ok(Self { held })
     }
 
-    /// The session as JSON and its version.
-    #[napi(ts_return_type = "Promise<[json: string, version: number] | null>")]
+    /// The session as JSON, its version, and the milliseconds that it has left (`null`: it does not end).
+    #[napi(ts_return_type = "Promise<[json: string, version: number, left: number | null] | null>")]
     pub fn get<'env>(&self, env: &'env Env, user_id: String) -> napi::Result<Unknown<'env>> {
         let store = self.held.get();
         answer(env, operation!("session.get"), async move {
             Ok(match store?.get(&user_id).await? {
-                Some(stored) => {
-                    Output::List(vec![Output::Text(stored.json), Output::Number(stored.version as f64)])
+                Some(Stored { json, version, ttl }) => {
+                    let left = ttl.map_or(Output::Null, |ttl| Output::Number(ttl.get() as f64));
+                    Output::List(vec![Output::Text(json), Output::Number(version as f64), left])
                 }
                 None => Output::Null,
             })

@@ -203,6 +203,44 @@ impl NativeTracking {
         })
     }
 
+    /// Makes a ticket of this name, which may be taken once within this time, in milliseconds.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn issue_ticket<'env>(
+        &self,
+        env: &'env Env,
+        ticket: String,
+        json: String,
+        ttl: f64,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.held.get();
+        answer(env, operation!("tracking.issueTicket"), async move {
+            store?.issue_ticket(&ticket, json.into_bytes(), Millis::positive("ttl", ttl)?).await.map(done)
+        })
+    }
+
+    /// Takes a ticket: what was issued, for the first who asks.
+    #[napi(ts_return_type = "Promise<string | null>")]
+    pub fn take_ticket<'env>(&self, env: &'env Env, ticket: String) -> napi::Result<Unknown<'env>> {
+        let store = self.held.get();
+        answer(env, operation!("tracking.takeTicket"), async move {
+            store?.take_ticket(&ticket).await.map(Output::text_or_null)
+        })
+    }
+
+    /// Notes that an instance is there which grants locks by itself while the backend is out of reach. Resolves whether
+    /// two such instances were ever there at once; without an instance, only that.
+    #[napi(ts_return_type = "Promise<boolean>")]
+    pub fn meet_instances<'env>(
+        &self,
+        env: &'env Env,
+        instance: Option<String>,
+    ) -> napi::Result<Unknown<'env>> {
+        let store = self.held.get();
+        answer(env, operation!("tracking.meetInstances"), async move {
+            store?.meet_instances(instance.as_deref()).await.map(Output::Bool)
+        })
+    }
+
     /// Proves that the backend runs scripts that write and read.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn prove_writable<'env>(&self, env: &'env Env, instance: String) -> napi::Result<Unknown<'env>> {

@@ -63,6 +63,17 @@ impl TrackingKeys {
         OwnChannel { sharded: name.clone(), name }
     }
 
+    /// The string that lets the bearer of a ticket open a stream, by the hash of both.
+    pub fn ticket(&self, ticket: &str) -> Result<String> {
+        check_name("the ticket", ticket)?;
+        Ok(format!("{}wks:stream-ticket:{ticket}", self.outer))
+    }
+
+    /// A hash of the instances that grant locks by themselves while they cannot reach the server.
+    pub fn instances(&self) -> String {
+        format!("{}wks:ferroflow:local-locks", self.outer)
+    }
+
     /// A string that one process writes and reads to see whether it can.
     pub fn proof(&self, instance: &str) -> Result<String> {
         check_name("the instance", instance)?;
@@ -83,6 +94,8 @@ mod tests {
         let tracking = TrackingKeys::new("").unwrap();
         assert_eq!(tracking.state("e1").unwrap(), "wks:workflow:e1");
         assert_eq!(tracking.active(), "wks:executions:active");
+        assert_eq!(tracking.instances(), "wks:ferroflow:local-locks");
+        assert_eq!(tracking.ticket("5e1f").unwrap(), "wks:stream-ticket:5e1f");
         assert!(sessions.session("").is_err() && tracking.state("a\nb").is_err());
     }
 

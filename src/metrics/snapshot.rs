@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::{CODES, CONNECTIONS, Counter, FAILURES, Histogram, LOCKS, OPERATIONS, lock, of_address};
+use super::{
+    CODES, CONNECTIONS, Counter, FAILURES, FALLBACK, FALLBACK_CLASSES, Histogram, LATE_UPDATES, LOCKS,
+    OPERATIONS, lock, of_address,
+};
 use crate::connection::census;
 
 /// All numbers, at one moment as far as atomics without an order allow.
@@ -18,6 +21,17 @@ pub struct Snapshot {
     failures: Vec<(&'static str, u64)>,
     operations: Vec<OperationSnapshot>,
     locks: LockSnapshot,
+    /// Absent in a process without workstations, which has no use for more series.
+    fallback: Option<FallbackSnapshot>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FallbackSnapshot {
+    /// How many workstations do without Redis.
+    active: u64,
+    operations: Vec<(&'static str, u64)>,
+    late_updates: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,8 +88,13 @@ pub fn snapshot() -> Snapshot {
     Snapshot {
         connections: connections.collect(),
         ready: census::all_ready(),
-        failures: CODES.iter().zip(&FAILURES).map(|(code, count)| (*code, count.get())).collect(),
+        failures: counts(CODES, &FAILURES),
         operations: operations(),
+        fallback: FALLBACK.known.load(Ordering::Relaxed).then(|| FallbackSnapshot {
+            active: FALLBACK.active.load(Ordering::Relaxed),
+            operations: counts(&FALLBACK_CLASSES, &FALLBACK.operations),
+            late_updates: LATE_UPDATES.get(),
+        }),
         locks: LockSnapshot {
             wait: LOCKS.wait.snapshot(),
             hold: LOCKS.hold.snapshot(),
@@ -94,6 +113,10 @@ pub fn snapshot() -> Snapshot {
             ],
         },
     }
+}
+
+fn counts(names: &[&'static str], counters: &[Counter]) -> Vec<(&'static str, u64)> {
+    names.iter().zip(counters).map(|(name, count)| (*name, count.get())).collect()
 }
 
 fn operations() -> Vec<OperationSnapshot> {

@@ -30,7 +30,8 @@ impl SessionStore for MemorySessions {
         let record = self.keys.record(&session);
         self.engine.atomically(|db| {
             let Some(json) = db.get(&session)?.map(<[u8]>::to_vec) else { return Ok(None) };
-            Ok(Some(Stored { json, version: version_of(db.get(&record)?.and_then(Record::read)) }))
+            let version = version_of(db.get(&record)?.and_then(Record::read));
+            Ok(Some(Stored { json, version, ttl: db.ttl(&session).flatten() }))
         })
     }
 

@@ -22,6 +22,8 @@ pub struct Stored {
     pub json: Vec<u8>,
     /// When it was written, microseconds since 1970; 1 if somebody wrote it who keeps no record.
     pub version: u64,
+    /// How long it stays; nothing for ever.
+    pub ttl: Option<Millis>,
 }
 
 /// What a write requires.

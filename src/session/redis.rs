@@ -47,8 +47,10 @@ impl SessionStore for RedisSessions {
         let parts = reply.and_then(Reply::into_list).map_err(|error| error.about(&session))?;
         let mut parts = parts.into_iter().map(Reply::into_bytes);
         let mut next = || parts.next().unwrap_or(Ok(None));
-        let (json, record) = (next()?, next()?);
-        Ok(json.map(|json| Stored { json, version: version_of(record.as_deref().and_then(Record::read)) }))
+        let (json, record, left) = (next()?, next()?, next()?);
+        let version = version_of(record.as_deref().and_then(Record::read));
+        let ttl = left.and_then(|digits| std::str::from_utf8(&digits).ok()?.parse().ok()).map(Millis::new);
+        Ok(json.map(|json| Stored { json, version, ttl }))
     }
 
     async fn write(&self, write: Write) -> Result<Option<u64>> {

@@ -138,7 +138,7 @@ impl TrackingStore for MemoryTracking {
         self.engine.atomically(|db| {
             let mut dropped = 0;
             for id in execution_ids {
-                if !db.exists(self.keys.state_of_member(id)) {
+                if self.state(db, id).is_none() {
                     dropped += u64::from(db.members_mut(&self.active)?.remove(id.as_bytes()));
                 }
             }
@@ -148,6 +148,26 @@ impl TrackingStore for MemoryTracking {
 
     async fn prove_writable(&self, _instance: &str) -> Result<()> {
         Ok(())
+    }
+
+    async fn meet_instances(&self, _instance: Option<&str>) -> Result<bool> {
+        // It is in this process and never out of reach.
+        Ok(false)
+    }
+
+    async fn issue_ticket(&self, ticket: &str, json: Vec<u8>, ttl: Millis) -> Result<()> {
+        let ticket = self.keys.ticket(ticket)?;
+        self.engine.atomically(|db| db.set(&ticket, json, Some(ttl)));
+        Ok(())
+    }
+
+    async fn take_ticket(&self, ticket: &str) -> Result<Option<Vec<u8>>> {
+        let ticket = self.keys.ticket(ticket)?;
+        self.engine.atomically(|db| {
+            let issued = db.get(&ticket)?.map(<[u8]>::to_vec);
+            db.delete(&ticket);
+            Ok(issued)
+        })
     }
 
     fn channel(&self) -> &str {

@@ -158,6 +158,16 @@ pub trait TrackingStore: Send + Sync {
     /// Proves that the backend runs scripts that write and read.
     async fn prove_writable(&self, instance: &str) -> Result<()>;
 
+    /// Notes that an instance is there which grants locks by itself while the backend is out of reach. Whether two such
+    /// instances were ever there at once, as far back as is remembered; without an instance, only that.
+    async fn meet_instances(&self, instance: Option<&str>) -> Result<bool>;
+
+    /// Makes a ticket of this name, which may be taken once within its time.
+    async fn issue_ticket(&self, ticket: &str, json: Vec<u8>, ttl: Millis) -> Result<()>;
+
+    /// Takes a ticket: what was issued, for the first who asks.
+    async fn take_ticket(&self, ticket: &str) -> Result<Option<Vec<u8>>>;
+
     /// Where changes are announced.
     fn channel(&self) -> &str;
 }

@@ -11,17 +11,24 @@ use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{OwnChannel, TrackingKeys, same_slot};
 use crate::script::{OnLostReply, Script};
-use crate::time::Millis;
+use crate::time::{Millis, unix_micros};
 
 static REPLACE: Script = Script::new(include_str!("lua/replace_state.lua"));
 static DROP_GHOSTS: Script = Script::new(include_str!("lua/drop_ghosts.lua"));
 static PROVE_WRITABLE: Script = Script::new(include_str!("lua/prove_writable.lua"));
+static TAKE_TICKET: Script = Script::new(include_str!("lua/take_ticket.lua"));
+static MEET_INSTANCES: Script = Script::new(include_str!("lua/meet_instances.lua"));
 
 /// How many states one command asks for: the server serves others in between.
 const LOADED_AT_ONCE: usize = 500;
 
 /// How long the string lasts that proves that the server can be written.
 const PROOF_TTL: &[u8] = b"10000";
+
+/// How long an instance is remembered that is not there any more, in milliseconds.
+const INSTANCE_KEPT: &[u8] = b"60000";
+/// How long it is remembered that there were several, in milliseconds: 30 days.
+const MEETING_TTL: &[u8] = b"2592000000";
 
 /// Executions on one server.
 pub struct RedisTracking {
@@ -222,7 +229,8 @@ impl TrackingStore for RedisTracking {
             dropped += call.command(self.membership(id, false)).await?.into_int()?.unsigned_abs();
             let state = self.keys.state_of_member(id);
             // It may have been started in this moment.
-            if call.command(Command::new("EXISTS").arg(state).reads()).await?.into_int()? == 1 {
+            let kind = call.command(Command::new("TYPE").arg(state).reads()).await?.into_bytes()?;
+            if kind.as_deref() == Some(b"string") {
                 call.command(self.membership(id, true)).await?;
                 dropped -= 1;
             }
@@ -240,6 +248,27 @@ impl TrackingStore for RedisTracking {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Server, "the server did not keep what was written"))
+    }
+
+    async fn meet_instances(&self, instance: Option<&str>) -> Result<bool> {
+        let key = self.keys.instances();
+        let now = (unix_micros() / 1000).to_string();
+        let arguments = [instance.unwrap_or_default().as_bytes(), INSTANCE_KEPT, MEETING_TTL, now.as_bytes()];
+        let reply = MEET_INSTANCES.run(self.client.call(), OnLostReply::Repeat, &[&key], &arguments).await;
+        Ok(reply.and_then(Reply::into_int).map_err(|error| error.about(&key))? == 1)
+    }
+
+    async fn issue_ticket(&self, ticket: &str, json: Vec<u8>, ttl: Millis) -> Result<()> {
+        let key = self.keys.ticket(ticket)?;
+        let set = Command::new("SET").arg(&key).arg(json).arg("PX").number(ttl.get()).repeatable();
+        self.client.call().command(set).await.map(drop).map_err(|error| error.about(&key))
+    }
+
+    async fn take_ticket(&self, ticket: &str) -> Result<Option<Vec<u8>>> {
+        let key = self.keys.ticket(ticket)?;
+        // Nobody gets it twice, and whoever does not know whether it is taken asks for another one.
+        let reply = TAKE_TICKET.run(self.client.call(), OnLostReply::Report, &[&key], &[]).await;
+        reply.and_then(Reply::into_bytes).map_err(|error| error.about(&key))
     }
 
     fn channel(&self) -> &str {

@@ -1,5 +1,5 @@
 import type { ServedState, WorkflowStateSource } from './source.js'
-import type { StreamLimits } from './stream.js'
+import type { Present, StreamLimits } from './stream.js'
 import { type StreamClient, encodeState, isFinal } from './stream-client.js'
 
 /** One execution and those who watch it. */
@@ -10,15 +10,17 @@ export class Feed {
   users = 0
   readonly #source: WorkflowStateSource
   readonly #limits: StreamLimits
+  readonly #present: Present
   #latest: ServedState | undefined
   #reading: Promise<ServedState | null> | undefined
   #sentAt = -Infinity
   #timer: NodeJS.Timeout | undefined
 
-  constructor(executionId: string, source: WorkflowStateSource, limits: StreamLimits) {
+  constructor(executionId: string, source: WorkflowStateSource, limits: StreamLimits, present: Present) {
     this.executionId = executionId
     this.#source = source
     this.#limits = limits
+    this.#present = present
   }
 
   /** The newest state that is known; read once for all who ask at the same time. */
@@ -81,11 +83,16 @@ export class Feed {
     const state = this.#latest
     if (state === undefined) return
     this.#sentAt = performance.now()
-    const event = encodeState(state)
+    const event = this.encode(state)
     for (const client of this.clients) {
       client.send(event, state, this.#limits.maxBufferBytes)
       if (isFinal(state)) client.end(state.status)
     }
+  }
+
+  /** A state as an event, as far as it may be shown. */
+  encode(state: ServedState): string {
+    return encodeState(this.#present(state))
   }
 
   #clear(): void {

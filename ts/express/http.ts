@@ -63,7 +63,8 @@ function fromCore({ code, retryable }: FerroflowError): HttpError {
   if (code === 'INVALID_ARGUMENT' || code === 'NOT_SERIALIZABLE')
     return new HttpError(400, code, 'An argument is not valid')
   if (code === 'CORRUPT_ENTRY' || code === 'WRONG_TYPE')
-    return new HttpError(500, code, 'What is stored cannot be read')
+    // Neither the request nor the server is at fault, and asking again does not help: somebody must mend what is stored.
+    return new HttpError(409, code, 'What is stored cannot be read')
   if (code === 'OUTCOME_UNKNOWN')
     return new HttpError(503, code, 'It is not known whether this was done', RETRY)
   // A closed connection belongs to a process that is ending: another one may answer.
@@ -84,6 +85,11 @@ export function toHttpError(error: unknown): HttpError {
   if (error instanceof HttpError) return error
   if (isFromCore(error)) return fromCore(error)
   return new HttpError(500, 'INTERNAL', 'Something went wrong')
+}
+
+/** Whether whoever runs this should hear of an error: it is none of the client's. */
+export function isOurs({ status, code }: HttpError): boolean {
+  return status >= 500 || code === 'CORRUPT_ENTRY' || code === 'WRONG_TYPE'
 }
 
 /** Answers with JSON that nobody may cache. */

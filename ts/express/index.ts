@@ -17,6 +17,7 @@ export {
 export type { HttpErrorBody, HttpErrorCode, HttpHandler, HttpRequest, Next } from './http.js'
 export type { Claims, JsonWebKeySet, JwtOptions } from './jwt.js'
 export type { Middleware } from './middleware.js'
+export { redactSecrets, type Redact } from './presentation.js'
 export {
   createWorkflowStateRouter,
   type WorkflowStateRouter,

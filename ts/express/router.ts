@@ -11,6 +11,7 @@ import {
   type HttpRequest,
   type Next,
   type Route,
+  isOurs,
   isPath,
   routeOf,
   sendError,
@@ -18,8 +19,9 @@ import {
   toHttpError,
 } from './http.js'
 import { type Middleware, authenticated } from './middleware.js'
+import { type Redact, redactSecrets, redacted, truncated } from './presentation.js'
 import type { ErrorListener, ServedState, WorkflowStateSource } from './source.js'
-import { ProgressStreams, type StreamOptions } from './stream.js'
+import { type Present, ProgressStreams, type StreamOptions } from './stream.js'
 import { TICKET_SECONDS, issueTicket, redeemTicket } from './ticket.js'
 
 /** Options of {@link createWorkflowStateRouter}. */
@@ -38,9 +40,16 @@ export interface WorkflowStateRouterOptions {
   workstation?: WorkflowStateSource
   /** Refuses everything but reading. Default: false. */
   readOnly?: boolean
+  /**
+   * What is shown of the members of `data`. Default: {@link redactSecrets}, which hides what goes by the name of a
+   * password, a secret, a token or an authorization. `false`: everything.
+   */
+  redact?: Redact | false
+  /** Of a state in a list, `data` with more bytes than this is truncated. Default: 4096. */
+  listDataBytes?: number
   /** About `GET /:executionId/stream`. */
   stream?: StreamOptions
-  /** Told of errors that are answered with 500 or more. Default: nobody. */
+  /** Told of errors that are answered with 500 or more, or because what is stored cannot be read (409). Default: nobody. */
   onError?: ErrorListener
 }
 
@@ -91,6 +100,13 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
     { heartbeatMs: 15_000, maxEventsPerSecond: 10, maxBufferBytes: 1024 * 1024, maxClients: 10_000 },
     options.stream,
   )
+  const { redact, listDataBytes } = withDefaults(
+    'the options',
+    { redact: redactSecrets as Redact | false, listDataBytes: 4096 },
+    options,
+  )
+  const present = (state: ServedState): ServedState => redacted(state, redact)
+  const listed = (state: ServedState): ServedState => truncated(present(state), listDataBytes)
   for (const [name, value] of Object.entries(limits)) checkInteger(`stream.${name}`, value, { min: 1 })
 
   const permit = async (request: HttpRequest, access: Access): Promise<void> => {
@@ -113,7 +129,7 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
     response: ServerResponse,
     expiresAt: number | undefined,
   ): Promise<void> => {
-    streams ??= new ProgressStreams(workstation(), limits)
+    streams ??= new ProgressStreams(workstation(), limits, present)
     const asked = request.headers['last-event-id'] ?? routeOf(request).query.get('lastEventId')
     const lastEventId = typeof asked === 'string' ? asked : undefined
     return streams.open(id, request, response, { lastEventId, expiresAt })
@@ -125,7 +141,7 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
         'read',
         (request, response) => open(checkId(id), request, response, grantOf(request)?.identity.expiresAt),
       ]
-    const store = workstation().redisService
+    const store = workstation().streamTickets
     if (store === undefined) return undefined
     return [
       'ticket',
@@ -137,7 +153,7 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
   }
 
   const ticketRoute = (id: string): Served => {
-    const store = workstation().redisService
+    const store = workstation().streamTickets
     if (store === undefined) return undefined
     return [
       'read',
@@ -157,10 +173,10 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
     }
     if (method !== 'GET') return undefined
     if (isPath(segments, ['active', 'list'])) return ['read', list(workstation(), query)]
-    if (isPath(segments, ['active', 'detailed'])) return ['read', detail(workstation(), query)]
+    if (isPath(segments, ['active', 'detailed'])) return ['read', detail(workstation(), query, listed)]
     if (isPath(segments, ['stats', 'overview'])) return ['read', statistics(workstation())]
     if (id === '' || segments.length > 2) return undefined
-    if (last === undefined) return ['read', one(workstation(), id)]
+    if (last === undefined) return ['read', one(workstation(), id, present)]
     return last === 'stream' ? streamRoute(id, query.get('ticket')) : undefined
   }
 
@@ -180,7 +196,7 @@ export function createWorkflowStateRouter(options: WorkflowStateRouterOptions): 
   const router: HttpHandler = (request, response, next) => {
     const goOn = next ?? (() => sendError(response, new HttpError(404, 'NOT_FOUND', 'There is no such path')))
     handle(request, response, goOn).catch((error: unknown) => {
-      if (toHttpError(error).status >= 500) onError?.(error, request)
+      if (isOurs(toHttpError(error))) onError?.(error, request)
       sendError(response, error)
     })
   }
@@ -199,14 +215,18 @@ function checkOptions(options: WorkflowStateRouterOptions): WorkflowStateRouterO
     )
   if (options.authorize !== undefined && typeof options.authorize !== 'function')
     throw new ConfigError('CONFIG', 'authorize must be a function')
+  const { redact, listDataBytes } = options
+  if (redact !== undefined && redact !== false && typeof redact !== 'function')
+    throw new ConfigError('CONFIG', 'redact must be a function, or false')
+  if (listDataBytes !== undefined) checkInteger('listDataBytes', listDataBytes, { unit: 'bytes' })
   return options
 }
 
-function one(source: WorkflowStateSource, id: string): Action {
+function one(source: WorkflowStateSource, id: string, present: Present): Action {
   return async (_request, response) => {
     const state = await source.fetchWorkflowState(checkId(id))
     if (state === null) throw new HttpError(404, 'NOT_FOUND', 'Workflow state not found')
-    sendJson(response, 200, { success: true, state })
+    sendJson(response, 200, { success: true, state: present(state) })
   }
 }
 
@@ -217,14 +237,15 @@ function list(source: WorkflowStateSource, query: URLSearchParams): Action {
     const rest = cursor === undefined ? all : all.filter((id) => id > cursor)
     const activeExecutions = rest.slice(0, limit)
     const more = rest.length > limit ? { total: all.length, nextCursor: activeExecutions.at(-1) } : {}
-    sendJson(response, 200, { success: true, activeExecutions, count: activeExecutions.length, ...more })
+    const count = activeExecutions.length
+    sendJson(response, 200, { success: true, activeExecutions, count, ...more, ...degradedOf(source) })
   }
 }
 
-function detail(source: WorkflowStateSource, query: URLSearchParams): Action {
+function detail(source: WorkflowStateSource, query: URLSearchParams, present: Present): Action {
   return async (_request, response) => {
     const page = await source.pageActiveWorkflows(pageOf(query))
-    const workflows: readonly ServedState[] = page.workflows
+    const workflows = page.workflows.map(present)
     sendJson(response, 200, {
       success: true,
       workflows,
@@ -236,12 +257,18 @@ function detail(source: WorkflowStateSource, query: URLSearchParams): Action {
   }
 }
 
+/** Whether what was just read is the last known state. */
+function degradedOf({ degradation }: WorkflowStateSource): { degraded?: true } {
+  return (degradation?.state ?? 'up') === 'up' ? {} : { degraded: true }
+}
+
 function statistics(source: WorkflowStateSource): Action {
   return async (_request, response) => {
     const { corrupt = 0, ...documented } = await source.getWorkflowStatistics()
     sendJson(response, 200, {
       success: true,
       statistics: corrupt > 0 ? { ...documented, corrupt } : documented,
+      ...degradedOf(source),
     })
   }
 }

@@ -20,11 +20,12 @@ export interface ServedPage {
   degraded?: boolean
 }
 
-/** Where tickets for streams are. Times are seconds. */
+/** Where tickets for streams are. */
 export interface TicketStore {
-  get(key: string): Promise<string | null>
-  set(key: string, value: string, ttl: number): Promise<boolean>
-  setNX(key: string, value: string, ttl: number): Promise<boolean>
+  /** @param ttl - how long it can be taken, in seconds */
+  issue(ticket: string, text: string, ttl: number): Promise<void>
+  /** The text of a ticket, for the first who asks; `null` for everybody else. */
+  take(ticket: string): Promise<string | null>
 }
 
 /** What the router needs of a workstation; `createWorkstation()` makes one. */
@@ -41,7 +42,7 @@ export interface WorkflowStateSource {
   }): Promise<() => void>
   readonly degradation?: { readonly state: string }
   /** Without it, there are no tickets for streams. */
-  readonly redisService?: TicketStore
+  readonly streamTickets?: TicketStore
 }
 
 /** What the health routes need of a workstation; `createWorkstation()` makes one. */
@@ -52,5 +53,5 @@ export interface HealthSource {
   checkReadiness(): Promise<{ ready: boolean; latency: number }>
 }
 
-/** Told of every error that is answered with 500 or more, with its cause, which the answer does not show. */
+/** Told of errors that are not the client's, with their cause, which the answer does not show. */
 export type ErrorListener = (error: unknown, request: HttpRequest) => void

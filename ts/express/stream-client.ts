@@ -40,8 +40,8 @@ export class StreamClient {
     this.#expiresAt = expiresAt
   }
 
-  /** Begins with the present state, unless the client has it. Returns whether there is more to come. */
-  begin(state: ServedState): boolean {
+  /** Begins with the present state, as an event, unless the client has it. Returns whether there is more to come. */
+  begin(state: ServedState, event: () => string): boolean {
     const final = isFinal(state)
     if (final && this.#lastId === idOf(state)) {
       // An EventSource comes back for ever, except after this.
@@ -62,7 +62,7 @@ export class StreamClient {
     this.#request.socket.setTimeout(0)
     this.#request.socket.setNoDelay(true)
     this.#response.write(`retry: ${RETRY_MS}\n\n`)
-    if (this.#lastId !== idOf(state)) this.#write(encodeState(state), state)
+    if (this.#lastId !== idOf(state)) this.#write(event(), state)
     if (final) this.end(state.status)
     return !final
   }

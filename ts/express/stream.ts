@@ -19,6 +19,9 @@ export interface StreamOptions {
 
 export type StreamLimits = Required<StreamOptions>
 
+/** What is shown of a state. */
+export type Present = (state: ServedState) => ServedState
+
 /** Read again at once, without crowding out the calls of others. */
 const REFRESH_BATCH = 100
 
@@ -26,6 +29,7 @@ const REFRESH_BATCH = 100
 export class ProgressStreams {
   readonly #source: WorkflowStateSource
   readonly #limits: StreamLimits
+  readonly #present: Present
   readonly #feeds = new Map<string, Feed>()
   readonly #clients = new Set<StreamClient>()
   /** Clients, and requests that are about to become one. */
@@ -34,9 +38,10 @@ export class ProgressStreams {
   #heartbeat: NodeJS.Timeout | undefined
   #closed = false
 
-  constructor(source: WorkflowStateSource, limits: StreamLimits) {
+  constructor(source: WorkflowStateSource, limits: StreamLimits, present: Present) {
     this.#source = source
     this.#limits = limits
+    this.#present = present
   }
 
   /** How many clients listen. */
@@ -76,7 +81,7 @@ export class ProgressStreams {
   }
 
   #join(client: StreamClient, feed: Feed, state: ServedState): void {
-    if (!client.begin(state)) return this.#leave(feed)
+    if (!client.begin(state, () => feed.encode(state))) return this.#leave(feed)
     this.#clients.add(client)
     feed.add(client)
     client.onClose(() => {
@@ -112,7 +117,7 @@ export class ProgressStreams {
   #feedOf(executionId: string): Feed {
     let feed = this.#feeds.get(executionId)
     if (feed === undefined) {
-      feed = new Feed(executionId, this.#source, this.#limits)
+      feed = new Feed(executionId, this.#source, this.#limits, this.#present)
       this.#feeds.set(executionId, feed)
     }
     return feed

@@ -9,8 +9,8 @@ export const TICKET_SECONDS = 30
 const TICKET = /^[\w-]{43}$/
 
 /** The ticket itself is stored nowhere, and is of no use for another execution. */
-function keyOf(ticket: string, executionId: string): string {
-  return `wks:stream-ticket:${createHash('sha256').update(`${ticket}:${executionId}`).digest('hex')}`
+function hashOf(ticket: string, executionId: string): string {
+  return createHash('sha256').update(`${ticket}:${executionId}`).digest('hex')
 }
 
 /**
@@ -25,7 +25,7 @@ export async function issueTicket(
   expiresAt: number | undefined,
 ): Promise<string> {
   const ticket = randomBytes(32).toString('base64url')
-  await store.set(keyOf(ticket, executionId), JSON.stringify({ expiresAt }), TICKET_SECONDS)
+  await store.issue(hashOf(ticket, executionId), JSON.stringify({ expiresAt }), TICKET_SECONDS)
   return ticket
 }
 
@@ -40,13 +40,11 @@ export async function redeemTicket(
   executionId: string,
   ticket: string,
 ): Promise<number | undefined> {
-  const refusal = new HttpError(401, 'INVALID_TICKET', 'The ticket is not valid any more', {
-    'WWW-Authenticate': 'Bearer realm="ferroflow"',
-  })
-  if (!TICKET.test(ticket)) throw refusal
-  const key = keyOf(ticket, executionId)
-  const issued = await store.get(key)
-  // Who marks it first has it; the mark outlives the ticket.
-  if (issued === null || !(await store.setNX(`${key}:used`, '1', TICKET_SECONDS + 1))) throw refusal
+  const issued = TICKET.test(ticket) ? await store.take(hashOf(ticket, executionId)) : null
+  if (issued === null) {
+    throw new HttpError(401, 'INVALID_TICKET', 'The ticket is not valid any more', {
+      'WWW-Authenticate': 'Bearer realm="ferroflow"',
+    })
+  }
   return (JSON.parse(issued) as { expiresAt?: number }).expiresAt
 }

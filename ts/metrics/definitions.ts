@@ -14,6 +14,8 @@ export interface Snapshot {
   failures: Counts
   operations: { name: string; durations: Histogram; failures: number }[]
   locks: { wait: Histogram; hold: Histogram; acquisitions: Counts; losses: Counts }
+  /** `null` in a process without workstations. */
+  fallback: { active: number; operations: Counts; lateUpdates: number } | null
 }
 
 type Counts = [name: string, count: number][]
@@ -38,7 +40,7 @@ export interface Definition {
   help: string
   type: 'counter' | 'gauge' | 'histogram'
   /** How prom-client puts the numbers of several processes together. */
-  aggregator: 'sum' | 'min'
+  aggregator: 'sum' | 'min' | 'max'
   /** Without `le` of histograms. */
   labels: readonly string[]
   samples(snapshot: Snapshot): Sample[]
@@ -165,6 +167,24 @@ export const definitions: readonly Definition[] = [
     ...counter('reason'),
     samples: ({ locks }) => byName('reason', locks.losses),
   },
+  {
+    name: 'redis_fallback_active',
+    help: 'Whether a workstation does without Redis at the moment (1) or none does (0)',
+    ...gauge([], 'max'),
+    samples: ofWorkstations(({ active }) => single(Number(active > 0))),
+  },
+  {
+    name: 'ferroflow_fallback_ops_total',
+    help: 'Operations of workstations that were answered without Redis, or refused',
+    ...counter('class'),
+    samples: ofWorkstations(({ operations }) => byName('class', operations)),
+  },
+  {
+    name: 'ferroflow_late_updates_total',
+    help: 'Changes of tracked executions that came after their end, and were ignored',
+    ...counter(),
+    samples: ofWorkstations(({ lateUpdates }) => single(lateUpdates)),
+  },
 ]
 
 type Kind = Pick<Definition, 'type' | 'aggregator' | 'labels'>
@@ -173,7 +193,7 @@ function counter(...labels: string[]): Kind {
   return { type: 'counter', aggregator: 'sum', labels }
 }
 
-function gauge(labels: string[], aggregator: 'sum' | 'min'): Kind {
+function gauge(labels: string[], aggregator: 'sum' | 'min' | 'max'): Kind {
   return { type: 'gauge', aggregator, labels }
 }
 
@@ -203,6 +223,12 @@ function open(value: (open: NonNullable<Connection['open']>) => number): Definit
     connections.flatMap(({ address, open: state }) =>
       state === null ? [] : [{ labels: { address }, value: value(state) }],
     )
+}
+
+function ofWorkstations(
+  samples: (fallback: NonNullable<Snapshot['fallback']>) => Sample[],
+): Definition['samples'] {
+  return ({ fallback }) => (fallback === null ? [] : samples(fallback))
 }
 
 function buckets(labels: Record<string, string>, { bounds, counts, sum }: Histogram): Sample[] {

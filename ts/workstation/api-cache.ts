@@ -88,6 +88,10 @@ export class ApiCache {
     const { leaseMs } = withDefaults('the options', { leaseMs: 30_000 }, options)
     checkTtl('leaseMs', leaseMs)
     for (;;) {
+      // Before anything else: what is cached waits for nobody who computes.
+      // oxlint-disable-next-line no-await-in-loop -- after another one's failure
+      const found = await this.#find(key)
+      if (found !== undefined) return found.value as T
       const running = this.#running.get(key)
       if (running === undefined) return this.#lead(key, fn, ttl, leaseMs)
       try {
@@ -120,12 +124,11 @@ export class ApiCache {
     ttl: number | undefined,
     leaseMs: number,
   ): Promise<T> {
-    const found = await this.#find(key)
-    if (found !== undefined) return found.value as T
     const defaults = { ttl: leaseMs, waitMs: WAIT, retryDelay: RETRY_DELAY, renew: true }
     const lock = this.#gate().up ? await this.#lock(key, toTerms(defaults, undefined)) : null
     try {
-      const meanwhile = lock === null ? undefined : await this.#find(key)
+      // By another process, or by the one here before.
+      const meanwhile = await this.#find(key)
       if (meanwhile !== undefined) return meanwhile.value as T
       const value = await fn()
       await this.set(key, value, ttl)

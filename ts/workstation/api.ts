@@ -103,6 +103,14 @@ export interface RedisService {
   disconnect(): Promise<void>
 }
 
+/** Tickets that can be taken once, for streams of `ferroflow/express`. Refused while Redis is out of reach. */
+export interface StreamTickets {
+  /** @param ttl - how long it can be taken, in seconds */
+  issue(ticket: string, text: string, ttl: number): Promise<void>
+  /** The text of a ticket, for the first who asks; `null` for everybody else. */
+  take(ticket: string): Promise<string | null>
+}
+
 /**
  * Sessions, tracking of executions, execution locks and an API cache, in Redis or in this process.
  *
@@ -113,6 +121,7 @@ export interface Workstation extends EventEmitter<WorkstationEvents> {
   /** The connection in use; opened by the first use. */
   readonly connection: Connection
   readonly redisService: RedisService
+  readonly streamTickets: StreamTickets
   readonly degradation: Degradation
 
   /**
@@ -124,6 +133,11 @@ export interface Workstation extends EventEmitter<WorkstationEvents> {
   getSessionEntry(userId: string): Promise<SessionEntry | null>
   /** `true` if it is gone, `false` if that is still to be done because Redis is out of reach. */
   deleteSession(userId: string): Promise<boolean>
+  /**
+   * Logs a user out everywhere. A user has one session, which all devices and processes share, so that is the same as
+   * {@link Workstation.deleteSession}: whoever still has the version of an earlier one cannot write it back.
+   */
+  deleteAllSessions(userId: string): Promise<boolean>
   /** Gives a session new time. `false` if there is none; then nothing is created. */
   touchSession(userId: string, ttl?: number): Promise<boolean>
 

@@ -1,12 +1,21 @@
 import { beforeClose, type Connection, connectStore, type StoreConnection } from '../connection.js'
 import type { Target } from '../options.js'
 import { ApiCache } from './api-cache.js'
-import type { Degradation, RejectedWrite, Replay, Transition, WorkstationOptions } from './api.js'
+import type {
+  Degradation,
+  RejectedWrite,
+  Replay,
+  StreamTickets,
+  Transition,
+  WorkstationOptions,
+} from './api.js'
 import { ExecutionLocks } from './execution-locks.js'
 import { Gate } from './gate.js'
 import { Health } from './health.js'
 import type { Sealing } from './sealing.js'
+import { LocalInstances } from './local-instances.js'
 import { Sessions } from './sessions.js'
+import { streamTicketsOn } from './stream-tickets.js'
 import { Tracking } from './tracking.js'
 import { JournalBudget } from './write-journal.js'
 
@@ -27,6 +36,7 @@ export interface Listeners {
   transition(transition: Transition): void
   rejected(write: RejectedWrite): void
   replayed(replay: Replay): void
+  warned(text: string): void
 }
 
 /** How long `close` waits for what is journaled, in milliseconds. */
@@ -41,9 +51,11 @@ export class Core {
   readonly locks: ExecutionLocks
   readonly cache: ApiCache
   readonly health: Health
+  readonly tickets: StreamTickets
   readonly disabled: boolean
   readonly #store: StoreConnection
   readonly #budget: JournalBudget
+  readonly #instances: LocalInstances | undefined
   readonly #forget: () => void
 
   constructor(target: Target | false, settings: Settings, listeners: Listeners) {
@@ -53,7 +65,7 @@ export class Core {
     this.#budget = new JournalBudget(settings.journalBytes)
     this.gate = new Gate(this.connection, settings.minOpenMs, {
       drain: () => this.#drain(),
-      waiting: () => this.#budget.entries > 0 || this.locks.waiting > 0,
+      waiting: () => this.#budget.entries + this.locks.waiting,
       forget: () => this.sessions.forget(),
       changed: listeners.transition,
       replayed: listeners.replayed,
@@ -77,8 +89,16 @@ export class Core {
       () => this.tracking.proveWritable(),
       () => this.degradation,
     )
+    this.tickets = streamTicketsOn(this.connection, gate)
+    this.#instances =
+      settings.unsafeLocks && !this.disabled
+        ? new LocalInstances(this.connection, listeners.warned)
+        : undefined
     // Of a connection that somebody else closes, nothing can be expected any more.
-    this.#forget = beforeClose(this.connection, async () => this.gate.close())
+    this.#forget = beforeClose(this.connection, async () => {
+      this.gate.close()
+      this.#instances?.close()
+    })
   }
 
   get degradation(): Degradation {
@@ -110,6 +130,7 @@ export class Core {
     if (this.#budget.entries > 0) await this.gate.settled(LAST_CHANCE)
     this.#forget()
     this.gate.close()
+    this.#instances?.close()
     this.tracking.close()
     await Promise.allSettled([this.locks.close(), this.cache.close()])
     if (this.#store.owned) await this.connection.close()

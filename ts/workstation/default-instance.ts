@@ -49,6 +49,8 @@ export const getSession = bound('getSession')
 export const getSessionEntry = bound('getSessionEntry')
 /** {@link Workstation.deleteSession} of the default workstation. */
 export const deleteSession = bound('deleteSession')
+/** {@link Workstation.deleteAllSessions} of the default workstation. */
+export const deleteAllSessions = bound('deleteAllSessions')
 /** {@link Workstation.touchSession} of the default workstation. */
 export const touchSession = bound('touchSession')
 /** {@link Workstation.setWorkflowState} of the default workstation. */

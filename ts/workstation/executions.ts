@@ -1,12 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
 import { ConnectionError } from '../errors.js'
-import type { binding } from '../native.js'
-import { settled } from '../native.js'
+import { binding, settled } from '../native.js'
 import type { FetchedWorkflowState, RejectedWrite, Replay, WorkflowState } from './api.js'
-import { BoundedMap } from './bounded-map.js'
 import { DEFAULT_TTL } from './constants.js'
 import { type Gate, isUnreachable } from './gate.js'
+import { LastKnown } from './last-known.js'
 import {
   type Change,
   fold,
@@ -20,7 +19,6 @@ import {
 } from './progress.js'
 import { type JournalBudget, type Waiting, WriteJournal } from './write-journal.js'
 
-const KNOWN = { entries: 10_000, bytes: 32 * 1024 * 1024 }
 /** Somebody always wins, so many times over is a sign of something else. */
 const MAX_ATTEMPTS = 1000
 /** Executions that are on their way at once when Redis returns. */
@@ -44,7 +42,7 @@ export class Executions {
   readonly #native: binding.NativeTracking
   readonly #gate: () => Gate
   readonly #journal: WriteJournal<WaitingChanges>
-  readonly #known = new BoundedMap<string>(KNOWN.entries, KNOWN.bytes)
+  readonly known = new LastKnown()
   readonly #queues = new Map<string, Asked[]>()
   readonly #keyOf: (executionId: string) => string
   readonly #coalesceMs: number
@@ -116,6 +114,7 @@ export class Executions {
   }
 
   async #apply(executionId: string, changes: readonly Change[]): Promise<boolean[]> {
+    await this.#gate().ending
     if (this.#gate().up) {
       try {
         return await this.#gate().run(() => this.#commit(executionId, changes))
@@ -137,6 +136,7 @@ export class Executions {
       const refused = known !== undefined && known !== null && !fold(executionId, known, change).answer
       // It is done when it is done.
       answers.push(!refused && change.kind !== 'clear')
+      if (isLate(known, !refused)) countLate(1)
       if (refused) continue
       const last = merged.at(-1)
       const joined = last === undefined ? undefined : merge(last, change)
@@ -154,7 +154,7 @@ export class Executions {
 
   /** The last known state with these changes; `undefined` if nothing is known. */
   #local(executionId: string, changes: readonly Change[]): WorkflowState | null | undefined {
-    const json = this.#known.get(executionId)
+    const json = this.known.get(executionId)
     let state = json === undefined ? undefined : parseState(json, this.#keyOf(executionId))
     let cleared = false
     for (const change of changes) {
@@ -171,7 +171,7 @@ export class Executions {
   async #commit(executionId: string, changes: readonly Change[]): Promise<boolean[]> {
     const key = this.#keyOf(executionId)
     const anew = replaces(changes[0]!)
-    let seen: string | null | undefined = this.#known.get(executionId)
+    let seen: string | null | undefined = this.known.get(executionId)
     let guessed = seen !== undefined
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
       // oxlint-disable-next-line no-await-in-loop -- the next attempt depends on this one
@@ -181,15 +181,20 @@ export class Executions {
           ? null
           : readable(seen, key, anew || changes[0]!.kind === 'update')
       let changed = false
+      let late = 0
       const answers = changes.map((change) => {
         const { next, answer } = fold(executionId, state, change)
+        if (isLate(state, answer)) late += 1
         if (next !== undefined) [state, changed] = [next, true]
         return answer
       })
       if (!changed) {
-        if (!guessed) return answers
+        if (!guessed) {
+          countLate(late)
+          return answers
+        }
         // Remembered from before: it may be out of date.
-        this.#known.delete(executionId)
+        this.known.forget(executionId)
         ;[seen, guessed] = [undefined, false]
         continue
       }
@@ -199,32 +204,23 @@ export class Executions {
         this.#native.replace(toChange(executionId, state, json, seen, anew, this.#runningTtl)),
       )
       if (stored === true) {
-        this.#remember(executionId, json)
+        this.known.remember(executionId, json)
+        countLate(late)
         return answers
       }
-      this.#remember(executionId, stored ?? undefined)
+      this.known.remember(executionId, stored ?? undefined)
       seen = stored
       guessed = false
     }
     throw new ConnectionError('TIMEOUT', `Execution ${executionId} changes all the time`, { retryable: true })
   }
 
-  #remember(executionId: string, json: string | undefined): void {
-    if (json === undefined) this.#known.delete(executionId)
-    else this.#known.set(executionId, json, json.length)
-  }
-
-  /** Remembers states that were read otherwise. */
-  learn(executionId: string, json: string | null): void {
-    // A change that is on its way knows better.
-    if (!this.#queues.has(executionId)) this.#remember(executionId, json ?? undefined)
-  }
-
   async fetch(executionId: string, parse = parseState): Promise<FetchedWorkflowState | null> {
     if (this.#gate().up) {
+      const began = this.known.moment()
       try {
         const [json] = await this.#gate().run(() => settled(this.#native.load([executionId])))
-        this.learn(executionId, json ?? null)
+        this.known.learn(executionId, json ?? undefined, began)
         return json === null || json === undefined ? null : parse(json, this.#keyOf(executionId))
       } catch (error) {
         if (!isUnreachable(error)) throw error
@@ -247,26 +243,17 @@ export class Executions {
 
   /** All that anything is known of. */
   knownIds(): Set<string> {
-    return new Set([...this.#known.keys(), ...this.#journal.first(Infinity).map(([id]) => id)])
+    return new Set([...this.known.ids(), ...this.#journal.names()])
   }
 
   /** Writes what waits. Fails if Redis is away again; what is left waits on. */
   async drain(): Promise<Replay> {
     const replay = { applied: 0, rejected: 0 }
-    for (;;) {
-      const some = this.#journal.first(AT_ONCE)
-      if (some.length === 0) return replay
-      // oxlint-disable-next-line no-await-in-loop -- some at a time
-      const outcomes = await Promise.allSettled(
-        some.map(async ([id, waiting]) => {
-          const applied = await this.#replay(id, waiting.changes)
-          this.#journal.settle(id, waiting)
-          replay[applied ? 'applied' : 'rejected'] += 1
-        }),
-      )
-      const failed = outcomes.find((outcome) => outcome.status === 'rejected')
-      if (failed !== undefined) throw failed.reason
-    }
+    await this.#journal.drain(AT_ONCE, async (id, { changes }) => {
+      const applied = await this.#replay(id, changes)
+      replay[applied ? 'applied' : 'rejected'] += 1
+    })
+    return replay
   }
 
   async #replay(id: string, changes: readonly Change[]): Promise<boolean> {
@@ -278,7 +265,7 @@ export class Executions {
       this.#rejected({
         kind: 'progress',
         id,
-        reason: this.#known.get(id) === undefined ? 'missing' : 'newer',
+        reason: this.known.get(id) === undefined ? 'missing' : 'newer',
       })
     } catch (error) {
       if (isUnreachable(error)) throw error
@@ -295,6 +282,15 @@ export class Executions {
     const stored = json === null || json === undefined ? null : readable(json, this.#keyOf(id), true)
     return stored !== null && isOutdated(first, stored) ? changes.slice(1) : changes
   }
+}
+
+/** Whether a change is refused because the execution has ended. */
+function isLate(state: WorkflowState | null | undefined, answer: boolean): boolean {
+  return !answer && state !== null && state !== undefined && hasEnded(state)
+}
+
+function countLate(late: number): void {
+  for (let count = 0; count < late; count += 1) binding.countLateUpdate()
 }
 
 function toChange(

@@ -1,6 +1,7 @@
 import type { Connection, ConnectionStatus } from '../connection.js'
 import { nativeOf } from '../connection.js'
 import { ConnectionError, FerroflowError } from '../errors.js'
+import { binding } from '../native.js'
 import type { DegradationState, FallbackClass, Replay, Transition } from './api.js'
 import { Breaker, PROBE_INTERVAL } from './breaker.js'
 
@@ -20,12 +21,17 @@ export function isUnreachable(error: unknown): boolean {
 /** A lost connection that is back this soon is nothing to speak of. */
 const GRACE = 100
 
+/** So few writes are soon done, so others can wait for them. */
+const FEW = 256
+/** If there are not fewer after so many rounds, there never will be. */
+const ROUNDS = 10
+
 /** What the gate needs of its surroundings. */
 export interface Surroundings {
   /** Writes what was journaled, or fails with an error that {@link isUnreachable}. */
   drain(): Promise<Replay>
-  /** Whether there is anything to write. */
-  waiting(): boolean
+  /** How many writes there are. */
+  waiting(): number
   /** Drops copies that only served while Redis was away. */
   forget(): void
   changed(transition: Transition): void
@@ -40,6 +46,8 @@ export class Gate {
   readonly #connection: Connection
   readonly #surroundings: Surroundings
   readonly #breaker: Breaker
+  /** The same numbers for the metrics, over all workstations of all threads. */
+  readonly #counted = new binding.NativeFallback()
   readonly #fallbackOps: Record<FallbackClass, number> = {
     cache: 0,
     session: 0,
@@ -56,6 +64,7 @@ export class Gate {
   #timer: NodeJS.Timeout | undefined
   #grace: NodeJS.Timeout | undefined
   #closed = false
+  #ending: { done: Promise<void>; end(): void } | undefined
 
   constructor(connection: Connection, minOpenMs: number, surroundings: Surroundings) {
     this.#connection = connection
@@ -84,9 +93,18 @@ export class Gate {
     return { ...this.#fallbackOps }
   }
 
+  /**
+   * There at the end of a recovery: writes wait for it instead of being journaled. Otherwise a steady stream of them
+   * would keep it from ever coming to its end.
+   */
+  get ending(): Promise<void> | undefined {
+    return this.#ending?.done
+  }
+
   /** Notes an operation that is answered without Redis. */
   fallback(kind: FallbackClass): void {
     this.#fallbackOps[kind] += 1
+    this.#counted.count(kind)
     // Also where no timer ran for long.
     void this.#probe()
   }
@@ -131,6 +149,7 @@ export class Gate {
 
   close(): void {
     this.#closed = true
+    this.#counted.setActive(false)
     clearTimeout(this.#timer)
     clearTimeout(this.#grace)
     this.#connection.off('status', this.#onStatus)
@@ -192,29 +211,48 @@ export class Gate {
     this.#move('recovering', 'Redis answers')
     const replay: Replay = { applied: 0, rejected: 0 }
     try {
-      do {
-        // oxlint-disable-next-line no-await-in-loop -- what came meanwhile comes after what was there
-        const { applied, rejected } = await this.#surroundings.drain()
-        replay.applied += applied
-        replay.rejected += rejected
-      } while (this.#surroundings.waiting())
+      await this.#drain(replay)
+      this.#surroundings.forget()
+      this.#breaker.close()
+      this.#move('up', `${replay.applied} journaled writes applied, ${replay.rejected} rejected`)
     } catch (error) {
       this.#breaker.probeFailed(performance.now())
       this.#move('degraded', error instanceof FerroflowError ? error.code : String(error))
       this.#tickLater()
       return
+    } finally {
+      this.#ending?.end()
+      this.#ending = undefined
     }
-    this.#surroundings.forget()
-    this.#breaker.close()
-    this.#move('up', `${replay.applied} journaled writes applied, ${replay.rejected} rejected`)
     this.#surroundings.replayed(replay)
+  }
+
+  /** Until nothing has come meanwhile. */
+  async #drain(replay: Replay): Promise<void> {
+    for (let round = 1; ; round += 1) {
+      // oxlint-disable-next-line no-await-in-loop -- what came meanwhile comes after what was there
+      const { applied, rejected } = await this.#surroundings.drain()
+      replay.applied += applied
+      replay.rejected += rejected
+      const waiting = this.#surroundings.waiting()
+      if (waiting === 0) return
+      if (waiting > FEW && round < ROUNDS) continue
+      this.#ending ??= deferred()
+    }
   }
 
   #move(to: DegradationState, reason: string): void {
     const from = this.#state
     this.#state = to
+    this.#counted.setActive(to !== 'up' && !this.#closed)
     this.#since = Date.now()
     this.#reason = to === 'up' ? undefined : reason
     this.#surroundings.changed({ from, to, at: this.#since, reason })
   }
+}
+
+function deferred(): { done: Promise<void>; end(): void } {
+  let end!: () => void
+  const done = new Promise<void>((resolve) => (end = resolve))
+  return { done, end }
 }

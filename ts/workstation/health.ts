@@ -14,11 +14,13 @@ interface Measured {
 /** What is measured to answer one question, once a second for all who ask. */
 class Probe {
   readonly #run: () => Promise<unknown>
+  readonly #refusable: boolean
   #at = -Infinity
   #last: Promise<Measured> | undefined
 
-  constructor(run: () => Promise<unknown>) {
+  constructor(run: () => Promise<unknown>, options: { refusable: boolean }) {
     this.#run = run
+    this.#refusable = options.refusable
   }
 
   async ask(): Promise<Measured> {
@@ -39,7 +41,9 @@ class Probe {
     try {
       await Promise.race([this.#run(), late])
     } catch (error) {
-      failure = error
+      // That it is not allowed is an answer too.
+      const refused = error instanceof FerroflowError && error.code === 'NO_PERMISSION'
+      if (!refused || !this.#refusable) failure = error
     } finally {
       clearTimeout(timer)
     }
@@ -54,8 +58,8 @@ export class Health {
   readonly #degradation: () => Degradation
 
   constructor(connection: Connection, proveWritable: () => Promise<void>, degradation: () => Degradation) {
-    this.#ping = new Probe(async () => connection.command('PING'))
-    this.#script = new Probe(proveWritable)
+    this.#ping = new Probe(async () => connection.command('PING'), { refusable: true })
+    this.#script = new Probe(proveWritable, { refusable: false })
     this.#degradation = degradation
   }
 

@@ -59,13 +59,14 @@ export class Tracking {
   async start(id: string, workflowId: string, totalSteps: number, data: object = {}): Promise<boolean> {
     checkId(id)
     checkName('the workflow id', workflowId)
-    const change = {
+    const steps = checkSteps('totalSteps', totalSteps)
+    return this.executions.change(id, {
       kind: 'start',
       at: Date.now(),
       workflowId,
-      totalSteps: checkSteps('totalSteps', totalSteps),
-    } as const
-    return this.executions.change(id, { ...change, data: toData(data) })
+      totalSteps: steps,
+      data: toData(data),
+    })
   }
 
   async progress(
@@ -132,7 +133,7 @@ export class Tracking {
     const json = toJson('The state', checkObject('the state', state))
     const change = { executionId: id, expect: 'any', json, ttl: toTtl(ttl, DEFAULT_TTL.WORKFLOW_STATE) }
     await this.#gate().strictly('progress', () => settled(this.#native.replace(change)))
-    this.executions.learn(id, json)
+    this.executions.known.remember(id, json)
     return true
   }
 
@@ -171,12 +172,13 @@ export class Tracking {
   }
 
   async #page(cursor: string | undefined, limit: number): Promise<WorkflowPage> {
+    const began = this.executions.known.moment()
     const [total, more, ...rows] = await settled(this.#native.page(cursor, limit))
     const workflows: WorkflowState[] = []
     const corrupt: CorruptRow[] = []
     const ghosts: string[] = []
     for (const [id, json] of rows) {
-      this.executions.learn(id, json)
+      this.executions.known.learn(id, json ?? undefined, began)
       if (json === null) ghosts.push(id)
       else {
         try {
@@ -220,12 +222,13 @@ export class Tracking {
     const result = { cleaned: 0, errors: 0 }
     let cursor: string | undefined
     do {
+      const began = this.executions.known.moment()
       // oxlint-disable-next-line no-await-in-loop -- page by page
       const [, more, ...rows] = await this.#gate().strictly('progress', () =>
         settled(this.#native.page(cursor, PAGE)),
       )
       // oxlint-disable-next-line no-await-in-loop -- page by page
-      const outcomes = await Promise.allSettled(rows.map(([id, json]) => this.#cleanUp(id, json)))
+      const outcomes = await Promise.allSettled(rows.map(([id, json]) => this.#cleanUp(id, json, began)))
       for (const outcome of outcomes) {
         if (outcome.status === 'rejected') result.errors += 1
         else if (outcome.value) result.cleaned += 1
@@ -235,7 +238,7 @@ export class Tracking {
     return result
   }
 
-  async #cleanUp(id: string, json: string | null): Promise<boolean> {
+  async #cleanUp(id: string, json: string | null, began: number): Promise<boolean> {
     const expire = { kind: 'expire', at: Date.now(), staleMs: this.#staleMs } as const
     if (json === null) return (await settled(this.#native.dropGhosts([id]))) > 0
     let state: WorkflowState
@@ -245,7 +248,7 @@ export class Tracking {
       return this.#retire(id, json)
     }
     if (hasEnded(state)) return this.#retire(id, json)
-    this.executions.learn(id, json)
+    this.executions.known.learn(id, json, began)
     return this.executions.change(id, expire)
   }
 

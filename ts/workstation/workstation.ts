@@ -27,6 +27,7 @@ export function createWorkstation(options: api.WorkstationOptions = {}): api.Wor
 
 class NativeWorkstation extends EventEmitter<api.WorkstationEvents> implements api.Workstation {
   readonly redisService: api.RedisService
+  readonly streamTickets: api.StreamTickets
   readonly #options: api.WorkstationOptions
   readonly #settings: Settings
   readonly #log: (line: string) => void
@@ -39,6 +40,10 @@ class NativeWorkstation extends EventEmitter<api.WorkstationEvents> implements a
     this.#settings = toSettings(options)
     const { log } = options
     this.#log = log === false ? () => {} : (log ?? warn)
+    this.streamTickets = {
+      issue: async (...args) => this.#open().tickets.issue(...args),
+      take: async (ticket) => this.#open().tickets.take(ticket),
+    }
     this.redisService = createRedisService({
       open: () => this.#open(),
       present: () => this.#core,
@@ -54,6 +59,7 @@ class NativeWorkstation extends EventEmitter<api.WorkstationEvents> implements a
       transition: (transition) => this.#moved(transition),
       rejected: (write) => this.emit('rejected', write),
       replayed: (replay) => this.emit('replayed', replay),
+      warned: (text) => this.#log(text),
     })
     return this.#core
   }
@@ -92,6 +98,10 @@ class NativeWorkstation extends EventEmitter<api.WorkstationEvents> implements a
   }
 
   async deleteSession(userId: string) {
+    return this.#open().sessions.delete(userId)
+  }
+
+  async deleteAllSessions(userId: string) {
     return this.#open().sessions.delete(userId)
   }
 

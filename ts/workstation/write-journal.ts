@@ -1,7 +1,7 @@
 import { ConnectionError } from '../errors.js'
 
 /** What every entry costs beside its text. */
-const OVERHEAD = 300
+const OVERHEAD = 400
 
 /** A write that waits. */
 export interface Waiting {
@@ -50,14 +50,30 @@ export class WriteJournal<W extends Waiting> {
     if (entry !== undefined) this.#remove(name, entry.bytes)
   }
 
-  /** The oldest ones. */
-  first(count: number): [name: string, write: W][] {
-    const first: [string, W][] = []
-    for (const [name, { write }] of this.#entries) {
-      if (first.length === count) break
-      first.push([name, write])
+  /** The names of all writes, the oldest first. */
+  names(): string[] {
+    return [...this.#entries.keys()]
+  }
+
+  /**
+   * Has everything applied that waits now, so many at once; what comes meanwhile waits on, so that there is an end. A
+   * write that fails waits on as well, and the first failure is thrown.
+   */
+  async drain(atOnce: number, apply: (name: string, write: W) => Promise<void>): Promise<void> {
+    const names = this.names()
+    for (let first = 0; first < names.length; first += atOnce) {
+      // oxlint-disable-next-line no-await-in-loop -- some at a time
+      const outcomes = await Promise.allSettled(
+        names.slice(first, first + atOnce).map(async (name) => {
+          const write = this.get(name)
+          if (write === undefined) return
+          await apply(name, write)
+          this.settle(name, write)
+        }),
+      )
+      const failed = outcomes.find((outcome) => outcome.status === 'rejected')
+      if (failed !== undefined) throw failed.reason
     }
-    return first
   }
 
   #remove(name: string, bytes: number): void {

@@ -4,7 +4,8 @@
  */
 import { readEvents } from './events.js'
 
-const API = '/api/workflow-state'
+// Relative, as a proxy may have this page under another path.
+const API = 'api/workflow-state'
 const RETRY_MS = 2000
 
 const notice = document.querySelector('#notice')
@@ -70,7 +71,7 @@ async function follow(executionId) {
 }
 
 async function start() {
-  const response = await call('/api/albums', {
+  const response = await call('api/albums', {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ photos: 24 }),

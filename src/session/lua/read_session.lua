@@ -3,10 +3,12 @@
 -- KEYS[1]  the session
 -- KEYS[2]  its record
 --
--- Returns the session (or nil), and what the record says (or nil).
+-- Returns the session, what its record says, and the milliseconds that it has left, as text; nil for each that there is
+-- not.
 
 local session = redis.pcall('GET', KEYS[1])
 if type(session) == 'table' then
   return session
 end
-return {session, redis.call('GET', KEYS[2])}
+local left = session and redis.call('PTTL', KEYS[1]) or -1
+return {session, redis.call('GET', KEYS[2]), left >= 0 and tostring(left)}

@@ -8,7 +8,7 @@
 
 local dropped = 0
 for index, id in ipairs(ARGV) do
-  if redis.call('EXISTS', KEYS[index + 1]) == 0 then
+  if redis.call('TYPE', KEYS[index + 1]).ok ~= 'string' then
     dropped = dropped + redis.call('SREM', KEYS[1], id)
   end
 end

@@ -38,6 +38,17 @@ export function sessionSuite(backend: Backend): void {
     assert.equal(await data.get('wks:session:u'), '{"a":2}')
   })
 
+  it('calls happen in the order in which they are made', async () => {
+    const { workstation } = await place()
+    const [, first, , second] = await Promise.all([
+      workstation.setSession('u', { n: 1 }),
+      workstation.getSession('u'),
+      workstation.deleteSession('u'),
+      workstation.getSession('u'),
+    ])
+    assert.deepEqual([first, second], [{ n: 1 }, null])
+  })
+
   it('a deleted session is gone', async () => {
     const { workstation, data } = await place()
     await workstation.setSession('u', { a: 1 })

@@ -101,9 +101,13 @@ describe('the page of the example application', { skip: browserSkipReason }, () 
   it('works behind a proxy that strips a prefix', async () => {
     await using proxy = await stripping(port)
     const { page, complaints } = await open(`${proxy.url}/public/#token=${app.token}`)
-    await page.click('#start')
+    // Before its script has run, the button does nothing.
+    await until('it is under way', async () => {
+      await page.click('#start')
+      return (await page.locator('li').count()) > 0
+    })
     const completed = page.locator('li[data-status=completed]')
-    await until('it is completed', async () => (await completed.count()) > 0, 20_000)
+    await until('it is completed', async () => (await completed.count()) > 0, 30_000)
     assert.deepEqual(complaints, [])
     await page.close()
   })

@@ -38,7 +38,13 @@ for (const where of ['memory', 'redis'] as const)
       using stream = await EventStream.open(`${location}/stream`, app.headers)
       await until('the end', () => stream.ended, 15_000)
       const progress = stream.named('progress').map(({ data }) => data.progress)
-      assert.deepEqual([...new Set(progress)], [0, 20, 40, 60, 80, 100])
+      // A stream begins with what is so by then, and states that follow at once are one event.
+      const seen = [...new Set(progress)]
+      assert.ok(seen.length > 1 && seen.at(-1) === 100, `${seen}`)
+      assert.deepEqual(
+        seen,
+        [0, 20, 40, 60, 80, 100].filter((each) => seen.includes(each)),
+      )
       const { state } = (await request(location, { headers: app.headers })).body
       assert.deepEqual([state.status, state.data], ['completed', { photos: 3, thumbnails: 3 }])
     })

@@ -175,8 +175,9 @@ for (const [name, framework] of Object.entries(FRAMEWORKS))
       socket.on('error', () => undefined)
       socket.write('GET /flows/exec-123/stream HTTP/1.1\r\nHost: x\r\n\r\n')
       await once(socket, 'readable')
-      // From here on it takes nothing.
-      using healthy = await open('exec-123')
+      // From here on it takes nothing. What it does not take, the other one would hardly read in time in this process.
+      workstation.start('other')
+      using healthy = await open('other')
       await until('both listen', () => router.streams === 2)
       const data = { text: 'x'.repeat(2 * 1024 * 1024) }
       await until(
@@ -187,9 +188,13 @@ for (const [name, framework] of Object.entries(FRAMEWORKS))
         },
         20_000,
       )
+      assert.equal(healthy.ended, false)
       const before = healthy.events.length
-      workstation.change('exec-123', { data: {} })
+      workstation.change('other', { progress: 50 })
       await until('the other one goes on', () => healthy.events.length > before)
+      workstation.change('exec-123', { data: {} })
+      using again = await open('exec-123')
+      await again.received(1)
       socket.destroy()
     })
 

@@ -107,9 +107,12 @@ describe('docs/metrics.md', () => {
   })
 
   it('has the labels of every metric', async () => {
-    const { connect } = await import('../../index.js')
+    const { connect, createWorkstation } = await import('../../index.js')
     const connection = connect({ host: '127.0.0.1', port: 1 })
     await connect('memory://').command('PING')
+    // Its metrics are there once there is one.
+    const workstation = createWorkstation({ redis: false })
+    await workstation.getSession('u')
     const found = new Map<string, string[]>()
     for (const [, name = '', labels = ''] of (await metricsText()).matchAll(/^(\w+)(?:\{(.*)\})? \S+$/gm)) {
       const words = [...labels.matchAll(/(\w+)="/g)].map(([, label = '']) => label)
@@ -118,7 +121,7 @@ describe('docs/metrics.md', () => {
         words.filter((label) => label !== 'le'),
       )
     }
-    await connection.close()
+    await Promise.all([connection.close(), workstation.close()])
     for (const [name = '', , labels] of tableOf('Metrics'))
       assert.deepEqual(inCode(labels), found.get(inCode(name)[0]!), name)
   })

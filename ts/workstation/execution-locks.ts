@@ -119,7 +119,7 @@ export class ExecutionLocks {
 
   async #releaseOwn(id: string, held: Held): Promise<boolean> {
     if (held.locks !== this.#locks) return (await held.locks.release(id, held.token)) === true
-    await this.#gate().ending
+    if (this.#gate().ending !== undefined) await this.#gate().ending
     if (this.#gate().up) {
       try {
         return await this.#gate().run(async () => (await held.locks.release(id, held.token)) === true)

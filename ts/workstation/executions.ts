@@ -114,7 +114,7 @@ export class Executions {
   }
 
   async #apply(executionId: string, changes: readonly Change[]): Promise<boolean[]> {
-    await this.#gate().ending
+    if (this.#gate().ending !== undefined) await this.#gate().ending
     if (this.#gate().up) {
       try {
         return await this.#gate().run(() => this.#commit(executionId, changes))

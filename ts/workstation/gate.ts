@@ -95,7 +95,8 @@ export class Gate {
 
   /**
    * There at the end of a recovery: writes wait for it instead of being journaled. Otherwise a steady stream of them
-   * would keep it from ever coming to its end.
+   * would keep it from ever coming to its end. Otherwise nobody waits, not even a turn: calls leave in the order in which
+   * they were made.
    */
   get ending(): Promise<void> | undefined {
     return this.#ending?.done

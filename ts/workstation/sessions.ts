@@ -87,7 +87,7 @@ export class Sessions {
     if (version !== undefined) checkInteger('version', version, { max: Number.MAX_SAFE_INTEGER })
     const stored = this.#sealing.seal(toJson('The session', session), userId)
     const at = performance.now()
-    await this.#gate().ending
+    if (this.#gate().ending !== undefined) await this.#gate().ending
     if (this.#gate().up) {
       try {
         const write = { userId, json: stored, ttl: ttlMs, ...(version !== undefined && { version }) }
@@ -181,7 +181,7 @@ export class Sessions {
     const at = performance.now()
     this.#copies.delete(userId)
     this.#deleted.set(userId, at, 0)
-    await this.#gate().ending
+    if (this.#gate().ending !== undefined) await this.#gate().ending
     if (this.#gate().up) {
       try {
         await this.#gate().run(() => settled(this.#native.write({ userId, ttl: DEFAULT_TTL.SESSION * 1000 })))
@@ -212,7 +212,7 @@ export class Sessions {
     checkName('the user id', userId)
     const ttlMs = toTtl(ttl, DEFAULT_TTL.SESSION)
     const at = performance.now()
-    await this.#gate().ending
+    if (this.#gate().ending !== undefined) await this.#gate().ending
     if (this.#gate().up) {
       try {
         const touched = await this.#gate().run(() => settled(this.#native.touch(userId, ttlMs)))

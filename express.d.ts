@@ -260,7 +260,7 @@ export type Middleware = {
  * `undefined` leaves the member out.
  */
 export type Redact = (name: string, value: unknown) => unknown
-/** Hides what goes by the name of a password, a secret, a token or an authorization. */
+/** Hides what goes by the name of a password, a secret, an authorization or a token (that is no number). */
 export declare function redactSecrets(name: string, value: unknown): unknown
 /** Options of the live streams. */
 export interface StreamOptions {

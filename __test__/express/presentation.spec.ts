@@ -22,7 +22,14 @@ const SECRETS = {
   SECRET: ['x'],
   Authorization: 'Bearer x',
 }
-const HARMLESS = { userId: 'u', tokensUsed: 5, tokenizer: 'bpe', author: 'a', list: ['x', 1, null] }
+const HARMLESS = {
+  userId: 'u',
+  tokensUsed: 5,
+  tokenCount: 5,
+  tokenizer: 'bpe',
+  author: 'a',
+  list: ['x', 1, null],
+}
 
 describe('what is shown of a state', () => {
   const workstation = new FakeWorkstation()

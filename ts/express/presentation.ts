@@ -6,11 +6,14 @@ import type { ServedState } from './source.js'
  */
 export type Redact = (name: string, value: unknown) => unknown
 
-const SECRET = /password|passwd|secret|authorization|token(?!s|iz)/i
+const SECRET = /password|passwd|secret|authorization/i
+/** A number under such a name counts tokens. */
+const TOKEN = /token(?!s|iz)/i
 
-/** Hides what goes by the name of a password, a secret, a token or an authorization. */
+/** Hides what goes by the name of a password, a secret, an authorization or a token (that is no number). */
 export function redactSecrets(name: string, value: unknown): unknown {
-  return SECRET.test(name) ? '[redacted]' : value
+  const hidden = SECRET.test(name) || (TOKEN.test(name) && typeof value !== 'number')
+  return hidden ? '[redacted]' : value
 }
 
 /** A state without what must not be shown. */

@@ -111,7 +111,7 @@ describe('what is shown of a state', () => {
       ['a', undefined],
       ['b', null],
       ['c', 'text'],
-      ['d', [{ token: 1 }]],
+      ['d', [{ token: 'x' }]],
     ] as const)
       workstation.start(id, { data: data as never })
     const { workflows } = (await request(`${server.url}/active/detailed`)).body

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import { it } from 'node:test'
+import { describe, it } from 'node:test'
 import { CountingProxy } from '../helpers/counting-proxy'
 import { faultRun } from '../helpers/fault-run'
 import { Program } from '../helpers/program'
@@ -87,35 +87,38 @@ function start(target: string, options: object = {}): Program {
   return new Program(['--eval', PROGRAM], { env: { TARGET: target, OPTIONS: JSON.stringify(options) } })
 }
 
-for (const [what, meanwhile] of [
-  ['is alive', () => {}],
-  ['was reset', (proxy: CountingProxy) => proxy.cut('reset')],
-  ['was closed', (proxy: CountingProxy) => proxy.cut('end')],
-] as const)
-  it(`a process that was stopped, whose connection ${what}: its first call succeeds at once`, async () => {
+// They mostly sleep.
+describe('a process that was stopped', { concurrency: true }, () => {
+  for (const [what, meanwhile] of [
+    ['is alive', () => {}],
+    ['was reset', (proxy: CountingProxy) => proxy.cut('reset')],
+    ['was closed', (proxy: CountingProxy) => proxy.cut('end')],
+  ] as const)
+    it(`whose connection ${what}: its first call succeeds at once`, async () => {
+      await using server = await RedisServer.start()
+      await using proxy = await CountingProxy.start(server)
+      await using program = start(proxy.url)
+      const { code, ms } = await callAfterStop(program, () => meanwhile(proxy))
+      assert.equal(code, 'done')
+      assert.ok(ms <= FIRST_CALL_MS, `${ms} ms`)
+    })
+
+  it('whose connection is half open: nothing is sent before the server has answered', async () => {
     await using server = await RedisServer.start()
-    await using proxy = await CountingProxy.start(server)
-    await using program = start(proxy.url)
-    const { code, ms } = await callAfterStop(program, () => meanwhile(proxy))
+    await using proxy = new Forgetful(server.port)
+    // What is long is what TCP keepalive says, 30 s unless it is given.
+    await using program = start(await proxy.listen(), run.seconds > 30 ? {} : { keepAlive: 1000 })
+    const { code, ms } = await callAfterStop(program, () => proxy.forget())
     assert.equal(code, 'done')
     assert.ok(ms <= FIRST_CALL_MS, `${ms} ms`)
   })
 
-it('a process that was stopped, whose connection is half open: nothing is sent before the server has answered', async () => {
-  await using server = await RedisServer.start()
-  await using proxy = new Forgetful(server.port)
-  // What is long is what TCP keepalive says, 30 s unless it is given.
-  await using program = start(await proxy.listen(), run.seconds > 30 ? {} : { keepAlive: 1000 })
-  const { code, ms } = await callAfterStop(program, () => proxy.forget())
-  assert.equal(code, 'done')
-  assert.ok(ms <= FIRST_CALL_MS, `${ms} ms`)
-})
-
-it('a process that was stopped, and no server can be reached: its first call ends in time', async () => {
-  await using server = await RedisServer.start()
-  await using proxy = await CountingProxy.start(server)
-  await using program = start(proxy.url)
-  const { code, ms } = await callAfterStop(program, () => proxy.blackhole())
-  assert.ok(['OUTCOME_UNKNOWN', 'REDIS_UNAVAILABLE'].includes(code), code)
-  assert.ok(ms <= DEADLINE_MS + MARGIN_MS, `${ms} ms`)
+  it('and no server can be reached: its first call ends in time', async () => {
+    await using server = await RedisServer.start()
+    await using proxy = await CountingProxy.start(server)
+    await using program = start(proxy.url)
+    const { code, ms } = await callAfterStop(program, () => proxy.blackhole())
+    assert.ok(['OUTCOME_UNKNOWN', 'REDIS_UNAVAILABLE'].includes(code), code)
+    assert.ok(ms <= DEADLINE_MS + MARGIN_MS, `${ms} ms`)
+  })
 })

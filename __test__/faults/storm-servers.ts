@@ -29,7 +29,16 @@ const SERVER = `
       return '*3\\r\\n' + bulk('subscribe') + bulk('+switch-master') + ':1\\r\\n'
     },
   }
-  process.on('SIGUSR1', () => console.log('times ' + JSON.stringify(times.splice(0))))
+  let [last, lateMs] = [performance.now(), 0]
+  setInterval(() => {
+    const now = performance.now()
+    lateMs = Math.max(lateMs, now - last - 5)
+    last = now
+  }, 5)
+  process.on('SIGUSR1', () => {
+    console.log('times ' + JSON.stringify({ times: times.splice(0), lateMs }))
+    lateMs = 0
+  })
   process.on('SIGUSR2', () => {
     const text = ['m', '127.0.0.1', masters.shift(), '127.0.0.1', masters[0]].join(' ')
     for (const socket of listeners) socket.write('*3\\r\\n' + bulk('message') + bulk('+switch-master') + bulk(text))
@@ -44,6 +53,11 @@ const SERVER = `
     })
   }).listen({ port: Number(PORT), host: '127.0.0.1', backlog: 4096 }, () => console.log('listening'))
 `
+
+export interface Arrivals {
+  times: number[]
+  lateMs: number
+}
 
 /** One of them, which may die and come back. */
 export class StormServer implements AsyncDisposable {
@@ -85,12 +99,12 @@ export class StormServer implements AsyncDisposable {
     this.#program.kill('SIGUSR2')
   }
 
-  /** When clients have come since this was asked before, in milliseconds since 1970. */
-  async arrivals(): Promise<number[]> {
+  /** When clients have come since this was asked before, in milliseconds since 1970, and how long it stood still. */
+  async arrivals(): Promise<Arrivals> {
     const before = this.#program.output.length
     this.#program.kill('SIGUSR1')
     const [, json] = await this.#program.printed(new RegExp(`(?<=^[^]{${before}})times (.*)\\n`))
-    return JSON.parse(json as string) as number[]
+    return JSON.parse(json as string) as Arrivals
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -30,7 +30,8 @@ describe('a node that says strange things', () => {
     const connection = connect({ cluster: [one], commandTimeout: 400 })
     const { ms, outcome } = await timed(() => connection.command('GET', 'k'))
     assert.ok(outcome.status === 'rejected' && ms < 650, `${ms} ms`)
-    assert.match(String(outcome.reason), /MOVED/)
+    // What it was told last, unless its time was over while one of them was still to answer.
+    assert.match(String(outcome.reason), /MOVED|did not reply in time/)
     const asked = [one, two].flatMap(({ commands }) => commands).filter(([name]) => name === 'GET').length
     assert.ok(asked > 1 && asked < 300, `${asked} times`)
     await connection.close()

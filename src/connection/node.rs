@@ -381,7 +381,12 @@ impl Node {
     }
 
     async fn keep_deadlines(&self) {
+        let mut pauses = Pauses::watch();
         loop {
+            if pauses.ended_just_now() {
+                // What kept it from connecting was of another time.
+                self.redial(Wish::Now);
+            }
             let now = Instant::now();
             let settled = self.batch().expire(now);
             deliver(settled);

@@ -1,9 +1,10 @@
 //! When to redial a connection that was lost, so that the clients of a restarted server do not all come back at once.
 //!
-//! Attempts of one client are a random third apart, around a pace, and the first of them is a random part of that after
-//! the loss. So the attempts of clients that lose their server in the same moment are spread evenly from the first one
-//! on, whenever it comes back: with the default pace, 1,000 clients make at most 200 attempts in any 100 ms. Delays
-//! that may be close to zero would have to be twice as long on average for that, and waits for the server as well.
+//! The first attempt follows a random part of the pace after the loss, and then two thirds to the whole of the pace lie
+//! between the beginnings of two. So a client keeps the phase that chance gave it, and the attempts of many that lose
+//! their server in the same moment are spread evenly from the first one on, whenever it comes back: with the default
+//! pace, 1,000 clients make at most 200 attempts in any 100 ms. Delays drawn from zero on each time (full jitter) would
+//! have to be twice as long for that, and so would what a client waits.
 //!
 //! Nothing but chance keeps strangers apart. A client that loses its connection cannot know whether it is the only one,
 //! so the first attempt is never made at once.
@@ -21,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 const MAX_DELAY: Duration = Duration::from_secs(5);
 /// A connection that lasted this long was a success: the next loss is a new one.
 const STABLE_AFTER: Duration = Duration::from_secs(1);
-/// Attempts are this part of the time without a server apart, at the most.
+/// The pace is at least the time without a server, divided by this.
 const SHARE_OF_OUTAGE: u32 = 5;
 
 /// What others wish of a connection that is not up.

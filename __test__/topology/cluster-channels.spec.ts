@@ -365,5 +365,22 @@ describe('without sharded channels', () => {
     await isHeard(cluster, first)
     await heardOnBus(cluster, second)
     await Promise.all(contests.map((contest) => contest.end()))
+    // What one node refuses says nothing of the others.
+    const [one, other] = [workstationOf(cluster), workstationOf(cluster)]
+    const heard = new Set<string>()
+    const slot = await cluster.slotOf('ferroflow:progress:0:wks:executions')
+    await one.watchProgress({ progress: ({ executionId }) => void heard.add(executionId) })
+    for (const to of [young, old, young]) {
+      const id = `e${heard.size}`
+      // oxlint-disable-next-line no-await-in-loop -- one move after the other
+      if ((await cluster.ownerOf(slot)) !== to) await cluster.migrateSlot(slot, to)
+      // oxlint-disable-next-line no-await-in-loop -- one move after the other
+      await other.startWorkflowTracking(id, 'wf', 2)
+      // oxlint-disable-next-line no-await-in-loop -- one move after the other
+      await until('a change is heard', async () => {
+        await other.updateWorkflowProgress(id, 1, 'again, for who listens elsewhere may find out by and by')
+        return heard.has(id)
+      })
+    }
   })
 })

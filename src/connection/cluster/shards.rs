@@ -5,8 +5,7 @@
 //! `PUBLISH`. A channel follows its slot. Each master that has channels gets a connection of its own for them, an ear: a
 //! server that gives a slot away ends subscriptions unasked, in the words of a reply.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::{oneshot, watch};
@@ -17,6 +16,7 @@ mod journey;
 use journey::travel;
 
 use super::member::Ear;
+use super::redirect::Refusal;
 use super::{Cluster, MAX_NODES};
 use crate::connection::command::Command;
 use crate::connection::config::{Address, Config, Endpoint};
@@ -34,8 +34,8 @@ pub struct Shards {
     registry: Arc<Subscriptions>,
     places: Mutex<HashMap<String, Place>>,
     ears: Mutex<HashMap<Address, Arc<Node>>>,
-    /// A node refused a sharded channel since the table was read.
-    refused: AtomicBool,
+    /// Nodes that refused a sharded channel since the table was read.
+    refusing: Mutex<HashSet<Address>>,
 }
 
 struct Place {
@@ -101,13 +101,15 @@ impl Shards {
 
 /// The server knows no sharded channels, in whatever words it says so, or does not let this user have them.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NoPermission | ErrorKind::Server | ErrorKind::Unsupported)
+    let kinds = [ErrorKind::NoPermission, ErrorKind::Server, ErrorKind::Unsupported];
+    kinds.contains(&error.kind()) && Refusal::of(error).is_none()
 }
 
 impl Cluster {
-    /// Whether messages may be sent by `SPUBLISH`, as far as is known.
-    pub fn has_shards(&self) -> bool {
-        !self.shards.refused.load(Ordering::Relaxed)
+    /// Whether messages on a channel are sent by `SPUBLISH`, as far as is known.
+    pub fn shards(&self, channel: &OwnChannel) -> bool {
+        let owner = self.address_of_owner(&channel.sharded);
+        owner.is_none_or(|owner| !lock(&self.shards.refusing).contains(&owner))
     }
 
     /// Publishes on a channel of our own. I/O thread only.
@@ -119,7 +121,8 @@ impl Cluster {
             if let (Err(error), Some(cluster)) = (outcome, own.upgrade())
                 && is_refusal(&error)
             {
-                cluster.shards.refused.store(true, Ordering::Relaxed);
+                let owner = cluster.address_of_owner(&channel.sharded);
+                lock(&cluster.shards.refusing).extend(owner);
                 let plain = Command::new("PUBLISH").arg(channel.name).arg(message).repeatable();
                 cluster.send(plain, deadline, Box::new(|_| ()));
             }
@@ -270,7 +273,7 @@ impl Cluster {
 
     /// There is a new table.
     pub(super) fn review_shards(&self) {
-        self.shards.refused.store(false, Ordering::Relaxed);
+        lock(&self.shards.refusing).clear();
         let masters: Vec<_> =
             self.state().masters.iter().map(|node| node.config().endpoint.clone()).collect();
         let gone: Vec<_> = lock(&self.shards.ears)

@@ -1,6 +1,5 @@
 //! The way of a channel to the node of its slot.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -38,7 +37,11 @@ pub(super) async fn travel(own: Weak<Cluster>, name: String) {
             pause(RETRY_AFTER).await;
             continue;
         };
-        let outcome = ear.answer(Command::new("SSUBSCRIBE").arg(&name).repeatable()).await;
+        let mut outcome = ear.answer(Command::new("SSUBSCRIBE").arg(&name).repeatable()).await.map(drop);
+        if matches!(&outcome, Err(error) if is_refusal(error)) {
+            lock(&cluster.shards.refusing).insert(target.clone());
+            outcome = cluster.hear_on_bus(&name, target.clone()).await;
+        }
         let Err(error) = outcome else {
             if is_hint && cluster.stays_at(&name, &target) {
                 // Until the table says the same.
@@ -61,13 +64,6 @@ pub(super) async fn travel(own: Weak<Cluster>, name: String) {
             Some(_) => {
                 cluster.table.wish(None);
                 pause(RETRY_AFTER).await;
-            }
-            None if is_refusal(&error) => {
-                cluster.shards.refused.store(true, Ordering::Relaxed);
-                if let Err(error) = cluster.hear_on_bus(&name, target).await {
-                    cluster.failed(&name, error);
-                    pause(REFUSED_RETRY_AFTER).await;
-                }
             }
             None if error.kind().retryable() || error.kind() == ErrorKind::Closed => pause(RETRY_AFTER).await,
             None if error.kind() == ErrorKind::OutcomeUnknown => pause(RETRY_AFTER).await,

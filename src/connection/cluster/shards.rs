@@ -5,8 +5,9 @@
 //! `PUBLISH`. A channel follows its slot. Each master that has channels gets a connection of its own for them, an ear: a
 //! server that gives a slot away ends subscriptions unasked, in the words of a reply.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -28,14 +29,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{OwnChannel, slot};
 use crate::runtime::io_thread;
 
+/// How long a publisher believes that a node refuses sharded channels: not for as long as listeners do, who are at a
+/// loss where messages go another way.
+const BELIEVED: Duration = Duration::from_secs(10);
+
 /// All channels of our own that somebody listens to, by their names in a cluster.
 #[derive(Default)]
 pub struct Shards {
     registry: Arc<Subscriptions>,
     places: Mutex<HashMap<String, Place>>,
     ears: Mutex<HashMap<Address, Arc<Node>>>,
-    /// Nodes that refused a sharded channel since the table was read.
-    refusing: Mutex<HashSet<Address>>,
+    /// Nodes that refused a sharded channel since the table was read, and when.
+    refusing: Mutex<HashMap<Address, Instant>>,
 }
 
 struct Place {
@@ -109,7 +114,8 @@ impl Cluster {
     /// Whether messages on a channel are sent by `SPUBLISH`, as far as is known.
     pub fn shards(&self, channel: &OwnChannel) -> bool {
         let owner = self.address_of_owner(&channel.sharded);
-        owner.is_none_or(|owner| !lock(&self.shards.refusing).contains(&owner))
+        let refused = owner.and_then(|owner| lock(&self.shards.refusing).get(&owner).copied());
+        refused.is_none_or(|refused| refused.elapsed() > BELIEVED)
     }
 
     /// Publishes on a channel of our own. I/O thread only.
@@ -122,7 +128,7 @@ impl Cluster {
                 && is_refusal(&error)
             {
                 let owner = cluster.address_of_owner(&channel.sharded);
-                lock(&cluster.shards.refusing).extend(owner);
+                lock(&cluster.shards.refusing).extend(owner.map(|owner| (owner, Instant::now())));
                 let plain = Command::new("PUBLISH").arg(channel.name).arg(message).repeatable();
                 cluster.send(plain, deadline, Box::new(|_| ()));
             }

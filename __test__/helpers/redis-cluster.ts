@@ -3,9 +3,13 @@
  * nothing but commands, so that no `redis-cli` is needed.
  */
 import type { Certificates } from './certificates'
-import { RedisServer, findFreePort } from './redis-server'
+import { RedisServer, findFreePort, serverVersion } from './redis-server'
 import type { RespClient } from './resp-client'
 import { until } from './wait'
+
+/** Servers before 7 do not know the option, but no master has so many replicas that it could spare one. */
+const REPLICAS_STAY =
+  serverVersion()[0] < 7 ? '--cluster-migration-barrier 1000' : '--cluster-allow-replica-migration no'
 
 export interface RedisClusterOptions {
   /** Default: 3 */
@@ -325,7 +329,7 @@ async function startNodeOnce(options: RedisClusterOptions): Promise<StartedNode>
     ...(users === undefined ? {} : { users }),
     args: [
       ...words('--cluster-enabled yes --cluster-config-file nodes.conf --cluster-replica-validity-factor 0'),
-      ...words(`--cluster-node-timeout ${nodeTimeoutMs} --cluster-allow-replica-migration no`),
+      ...words(`--cluster-node-timeout ${nodeTimeoutMs} ${REPLICAS_STAY}`),
       ...words('--repl-diskless-sync-delay 0'),
       ...(password === undefined ? [] : ['--masterauth', password]),
       ...(tlsPort === undefined ? [] : ['--tls-cluster', 'yes', '--tls-replication', 'yes']),

@@ -201,10 +201,10 @@ impl Client {
 
     /// Whether messages on a channel of our own that lies in another slot than what they are about are to be sent by
     /// themselves ([`Client::announce`]), and not by a script.
-    pub fn announces_apart(&self) -> bool {
+    pub fn announces_apart(&self, channel: &OwnChannel) -> bool {
         match &self.topology {
             Topology::Node(_) => false,
-            Topology::Cluster(cluster) => cluster.has_shards(),
+            Topology::Cluster(cluster) => cluster.shards(channel),
         }
     }
 

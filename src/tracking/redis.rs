@@ -55,7 +55,7 @@ impl RedisTracking {
         let channel = &self.channel;
         if self.client.reaches_at_once([state, &channel.sharded]) {
             (&channel.name, self.client.sharded_name(channel))
-        } else if self.client.announces_apart() {
+        } else if self.client.announces_apart(channel) {
             ("", "")
         } else {
             (&channel.name, "")

@@ -6,8 +6,8 @@
 //! server that gives a slot away ends subscriptions unasked, in the words of a reply.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -17,6 +17,7 @@ mod journey;
 use journey::travel;
 
 use super::member::Ear;
+use super::redirect::Refusal;
 use super::{Cluster, MAX_NODES};
 use crate::connection::command::Command;
 use crate::connection::config::{Address, Config, Endpoint};
@@ -28,14 +29,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{OwnChannel, slot};
 use crate::runtime::io_thread;
 
+/// How long a publisher believes that a node refuses sharded channels: not for as long as listeners do, who are at a
+/// loss where messages go another way.
+const BELIEVED: Duration = Duration::from_secs(10);
+
 /// All channels of our own that somebody listens to, by their names in a cluster.
 #[derive(Default)]
 pub struct Shards {
     registry: Arc<Subscriptions>,
     places: Mutex<HashMap<String, Place>>,
     ears: Mutex<HashMap<Address, Arc<Node>>>,
-    /// A node refused a sharded channel since the table was read.
-    refused: AtomicBool,
+    /// Nodes that refused a sharded channel since the table was read, and when.
+    refusing: Mutex<HashMap<Address, Instant>>,
 }
 
 struct Place {
@@ -101,13 +106,16 @@ impl Shards {
 
 /// The server knows no sharded channels, in whatever words it says so, or does not let this user have them.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NoPermission | ErrorKind::Server | ErrorKind::Unsupported)
+    let kinds = [ErrorKind::NoPermission, ErrorKind::Server, ErrorKind::Unsupported];
+    kinds.contains(&error.kind()) && Refusal::of(error).is_none()
 }
 
 impl Cluster {
-    /// Whether messages may be sent by `SPUBLISH`, as far as is known.
-    pub fn has_shards(&self) -> bool {
-        !self.shards.refused.load(Ordering::Relaxed)
+    /// Whether messages on a channel are sent by `SPUBLISH`, as far as is known.
+    pub fn shards(&self, channel: &OwnChannel) -> bool {
+        let owner = self.address_of_owner(&channel.sharded);
+        let refused = owner.and_then(|owner| lock(&self.shards.refusing).get(&owner).copied());
+        refused.is_none_or(|refused| refused.elapsed() > BELIEVED)
     }
 
     /// Publishes on a channel of our own. I/O thread only.
@@ -119,7 +127,8 @@ impl Cluster {
             if let (Err(error), Some(cluster)) = (outcome, own.upgrade())
                 && is_refusal(&error)
             {
-                cluster.shards.refused.store(true, Ordering::Relaxed);
+                let owner = cluster.address_of_owner(&channel.sharded);
+                lock(&cluster.shards.refusing).extend(owner.map(|owner| (owner, Instant::now())));
                 let plain = Command::new("PUBLISH").arg(channel.name).arg(message).repeatable();
                 cluster.send(plain, deadline, Box::new(|_| ()));
             }
@@ -270,7 +279,7 @@ impl Cluster {
 
     /// There is a new table.
     pub(super) fn review_shards(&self) {
-        self.shards.refused.store(false, Ordering::Relaxed);
+        lock(&self.shards.refusing).clear();
         let masters: Vec<_> =
             self.state().masters.iter().map(|node| node.config().endpoint.clone()).collect();
         let gone: Vec<_> = lock(&self.shards.ears)

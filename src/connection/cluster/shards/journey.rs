@@ -1,11 +1,10 @@
 //! The way of a channel to the node of its slot.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::super::redirect::Refusal;
 use super::super::{Cluster, MAX_REDIRECTIONS};
@@ -21,6 +20,10 @@ use crate::runtime::io_thread;
 const RETRY_AFTER: Duration = Duration::from_millis(40);
 /// The same where the node says that it will not.
 const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often it is tried again, where a channel is heard on the bus, whether the node of its slot still refuses it: nobody
+/// tells of a slot that has moved to another node, or of rights that were given. With a random part.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Asks one node after the other to be heard, until one agrees.
 pub(super) async fn travel(own: Weak<Cluster>, name: String) {
@@ -38,7 +41,11 @@ pub(super) async fn travel(own: Weak<Cluster>, name: String) {
             pause(RETRY_AFTER).await;
             continue;
         };
-        let outcome = ear.answer(Command::new("SSUBSCRIBE").arg(&name).repeatable()).await;
+        let mut outcome = ear.answer(Command::new("SSUBSCRIBE").arg(&name).repeatable()).await.map(drop);
+        if matches!(&outcome, Err(error) if is_refusal(error)) {
+            lock(&cluster.shards.refusing).insert(target.clone(), Instant::now());
+            outcome = cluster.hear_on_bus(&name, target.clone()).await;
+        }
         let Err(error) = outcome else {
             if is_hint && cluster.stays_at(&name, &target) {
                 // Until the table says the same.
@@ -62,13 +69,6 @@ pub(super) async fn travel(own: Weak<Cluster>, name: String) {
                 cluster.table.wish(None);
                 pause(RETRY_AFTER).await;
             }
-            None if is_refusal(&error) => {
-                cluster.shards.refused.store(true, Ordering::Relaxed);
-                if let Err(error) = cluster.hear_on_bus(&name, target).await {
-                    cluster.failed(&name, error);
-                    pause(REFUSED_RETRY_AFTER).await;
-                }
-            }
             None if error.kind().retryable() || error.kind() == ErrorKind::Closed => pause(RETRY_AFTER).await,
             None if error.kind() == ErrorKind::OutcomeUnknown => pause(RETRY_AFTER).await,
             None => {
@@ -76,6 +76,17 @@ pub(super) async fn travel(own: Weak<Cluster>, name: String) {
                 pause(REFUSED_RETRY_AFTER).await;
             }
         }
+    }
+}
+
+/// Tries whether a channel need not be heard on the bus any more. If so, it takes its seat there.
+async fn look(own: Weak<Cluster>, name: String) {
+    let Some(cluster) = own.upgrade() else { return };
+    let owner = cluster.address_of_owner(&name);
+    let Some(ear) = owner.and_then(|owner| cluster.ear_at(&owner)) else { return };
+    let outcome = ear.answer(Command::new("SSUBSCRIBE").arg(&name).repeatable()).await;
+    if outcome.as_ref().err().and_then(Refusal::of).is_some() {
+        cluster.table.wish(None);
     }
 }
 
@@ -115,8 +126,10 @@ impl Cluster {
             Some(_) => {}
             None => return Ok(()),
         }
-        let (registry, name) = (Arc::clone(&self.shards.registry), name.to_owned());
+        let (registry, own, name) =
+            (Arc::clone(&self.shards.registry), Weak::clone(&self.own), name.to_owned());
         io_thread::spawn(async move {
+            let mut look_again = Box::pin(pause(LOOK_AGAIN));
             loop {
                 tokio::select! {
                     biased;
@@ -126,6 +139,10 @@ impl Cluster {
                         Some(Heard::Gap) => registry.gap(&name),
                         None => return,
                     },
+                    () = &mut look_again => {
+                        look_again = Box::pin(pause(LOOK_AGAIN));
+                        let _ = io_thread::spawn(look(Weak::clone(&own), name.clone()));
+                    }
                 }
             }
         })

@@ -79,6 +79,7 @@ pub struct Error {
     message: Cow<'static, str>,
     key: Option<String>,
     fences: Option<[u64; 2]>,
+    another_copy: bool,
 }
 
 /// The result of everything that can fail in this crate.
@@ -87,7 +88,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of a kind with a text for people.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), key: None, fences: None }
+        Self { kind, message: message.into(), key: None, fences: None, another_copy: false }
     }
 
     /// A caught panic, with whatever text it carried.
@@ -114,6 +115,33 @@ impl Error {
         }
         let message = format!("a part of it may have been written, the rest failed: {}", self.message);
         Self { kind, message: message.into(), ..self }
+    }
+
+    /// The same of a request that was sent before, and whose reply was lost: that nothing was sent or written is true of
+    /// the last copy only.
+    pub fn after_another_copy(self) -> Self {
+        let did_nothing = matches!(
+            self.kind,
+            ErrorKind::Unavailable
+                | ErrorKind::QueueFull
+                | ErrorKind::Closed
+                | ErrorKind::ServerNotReady
+                | ErrorKind::NoPermission
+        );
+        if !did_nothing {
+            return Self { another_copy: true, ..self };
+        }
+        let message = format!(
+            "the connection to Redis was lost before the reply, the write may or may not have happened: sent again, it \
+             failed: {}",
+            self.message
+        );
+        Self { kind: ErrorKind::OutcomeUnknown, message: message.into(), another_copy: true, ..self }
+    }
+
+    /// Whether another copy of the request was sent before, and may have been run.
+    pub fn is_after_another_copy(&self) -> bool {
+        self.another_copy
     }
 
     /// Names the Redis key that the failed operation was about. The first name given stays.

@@ -171,15 +171,22 @@ impl Source {
                 OnLostReply::Report => command,
             }
         };
+        let mut another_copy = false;
         if !call.client().first_use_of_script(digest, keys.first().unwrap_or(&"")) {
             match call.command(request("EVALSHA", digest)).await {
                 // The server was flushed, restarted or replaced behind our back.
-                Err(error) if error.kind() == ErrorKind::NoScript => {}
+                Err(error) if error.kind() == ErrorKind::NoScript => {
+                    another_copy = error.is_after_another_copy();
+                }
                 outcome => return outcome.map_err(|error| name_missing_right(error, &self.text)),
             }
         }
         let outcome = call.command(request("EVAL", &self.text)).await;
-        outcome.map_err(|error| name_missing_right(error, &self.text))
+        outcome.map_err(|error| {
+            let error = name_missing_right(error, &self.text);
+            // The server that forgot the script may have run it before.
+            if another_copy { error.after_another_copy() } else { error }
+        })
     }
 }
 

@@ -11,6 +11,10 @@ import { type Reference, type Tally, assertEqual, outcomeOf } from './crash-outc
 import { Site } from './crash-site'
 import { HOUSEKEEPING, Trial } from './crash-trial'
 
+const KEEPS_ALL = ['--appendonly', 'yes', '--appendfsync', 'always']
+/** A file of some megabytes would have a server say LOADING for a while, to which no case is tuned. */
+const LOADS_AT_ONCE = ['--auto-aof-rewrite-min-size', '512kb', '--auto-aof-rewrite-percentage', '100']
+
 /** Where cases run, one after the other. */
 export class Lane {
   readonly #references = new Map<string, Reference>()
@@ -22,10 +26,7 @@ export class Lane {
   }
 
   static async start(): Promise<Lane> {
-    return new Lane(
-      await Site.start(['--appendonly', 'yes', '--appendfsync', 'always']),
-      await Site.start([]),
-    )
+    return new Lane(await Site.start([...KEEPS_ALL, ...LOADS_AT_ONCE]), await Site.start([]))
   }
 
   async stop(): Promise<void> {

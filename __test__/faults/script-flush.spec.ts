@@ -5,10 +5,17 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { it } from 'node:test'
 import { inspect } from 'node:util'
-import { RedisLockManager, RedisWakeSignaler, connect, createRedisStore } from '../../index.js'
+import {
+  RedisLockManager,
+  RedisWakeSignaler,
+  RedisWorkflowStateService,
+  connect,
+  createRedisStore,
+} from '../../index.js'
 import { faultRun, pick } from '../helpers/fault-run'
 import { WRITES, openStores } from '../helpers/fenced'
 import { RedisServer } from '../helpers/redis-server'
+import { RelayingServer } from '../helpers/relaying-server'
 
 const FLUSH_EVERY_MS = 10
 /** Chains of calls that are under way at the same time. */
@@ -92,4 +99,27 @@ it(`SCRIPT FLUSH every ${FLUSH_EVERY_MS} ms shows in no call of any domain`, asy
   assert.ok(flushes >= run.seconds * 20, `${flushes} flushes`)
   // Otherwise scripts were not lost at all.
   assert.ok((stats['eval']?.calls ?? 0) > 50, 'sources of scripts were sent again')
+})
+
+it('a script that was run, forgotten, and then refused is not said to have done nothing', async () => {
+  await using real = await RedisServer.start()
+  let seen = 0
+  let refuses = false
+  await using relay = await RelayingServer.start(real, ([name]) => {
+    if (!refuses || (name !== 'EVALSHA' && name !== 'EVAL')) return undefined
+    if (name === 'EVAL') return '-OOM command not allowed\r\n'
+    seen += 1
+    return seen === 1 ? { part: 0 } : '-NOSCRIPT No matching script.\r\n'
+  })
+  const service = new RedisWorkflowStateService({ host: relay.host, port: relay.port, redialDelay: 50 })
+  // Connected before the source is sent, so that the next call sends the digest.
+  await service.init()
+  await service.setStepResult('r', 'warm', 1)
+  refuses = true
+  await assert.rejects(service.setStepResult('r', 's', 1), { code: 'OUTCOME_UNKNOWN' })
+  using direct = await real.client()
+  assert.equal(await direct.command('HGET', 'workflows:step:r:s', 'status'), 'done')
+  refuses = false
+  await service.setStepResult('r', 's', 1)
+  await service.close()
 })

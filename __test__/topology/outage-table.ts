@@ -6,6 +6,7 @@ import {
   RedisLockManager,
   RedisSagaStore,
   RedisWakeSignaler,
+  RedisWorkflowRunService,
   RedisWorkflowStateService,
   type Target,
   type Workstation,
@@ -71,6 +72,7 @@ async function open(connection: Connection, target: Target) {
   return {
     runs: new RedisWorkflowStateService(connection),
     service: await openService(connection, '{w}'),
+    journal: new RedisWorkflowRunService(connection, '{w}'),
     saga: new RedisSagaStore<Counter>({ redis: connection }),
     locks: new RedisLockManager(connection, { maxRetries: 0, warnings: false }),
     cache: new RedisExecutionCache(connection),
@@ -122,7 +124,17 @@ const MUTATIONS = [
   mutation('createRun of the service', none, (by) => createRun(by.service)),
   mutation('setStepRunning of the service', step, (by, id) => by.service.setStepRunning(id)),
   mutation('setStepResult of the service', step, (by, id) => by.service.setStepResult(id, 1)),
+  mutation('createRetryAttempt', step, (by, id) => by.service.createRetryAttempt(id, 'running')),
+  mutation(
+    'deleteRun',
+    ({ service }) => createRun(service),
+    (by, id) => by.journal.deleteRun(id),
+  ),
   mutation('acquire', none, (by, _, id) => by.locks.acquire(id, HOUR)),
+  mutation('acquire and release', none, async (by, _, id) => {
+    const token = await by.locks.acquire(id, HOUR)
+    if (!(await by.locks.release(id, token as string))) throw new Error('it was held')
+  }),
   mutation(
     'extend',
     ({ locks }, id) => locks.acquire(id, HOUR),

@@ -103,11 +103,7 @@ impl Request {
     /// What the error of a server means for all copies of it: one that was refused did nothing, but the one before it
     /// may have, if its reply was lost.
     pub(super) fn judge(&self, error: Error) -> Error {
-        let did_nothing = matches!(error.kind(), ErrorKind::ServerNotReady | ErrorKind::NoPermission);
-        if did_nothing && self.attempted && self.repeat != Repeat::Read {
-            return outcome_unknown(&format!("sent again, it was refused: {}", error.message()));
-        }
-        error
+        if self.attempted && self.repeat != Repeat::Read { error.after_another_copy() } else { error }
     }
 
     /// Its time is over, and it was not answered. Of a read that was refused before, that is known at least.

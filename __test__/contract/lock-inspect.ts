@@ -320,6 +320,18 @@ export function lockInspect(backend: Backend): void {
       await lock.release()
     })
 
+    it('of another key does not keep close from freeing the lock', async () => {
+      const own = new RedisLockManager(target)
+      const token = await own.acquire('k')
+      const lock = await own.acquire('kept', { ttl: 60_000, renew: true })
+      assert.ok(token !== null && lock !== null)
+      await Promise.all([token, lock].map((held) => own.release('another', held)))
+      await Promise.all([token, lock].map((held) => own.extend('another', held)))
+      await own.close()
+      assert.equal(lock.held, false)
+      assert.deepEqual(await data.contracted(), {})
+    })
+
     it('released twice, or extended too late, is false; strict makes it an error', async () => {
       const strict = new RedisLockManager(target, { strict: true })
       const expired = like({ type: LockError, code: 'LOCK_EXPIRED', message: /not held/, key: 'fm:lock:k' })

@@ -152,15 +152,15 @@ describe('a Sentinel failover', () => {
   it('repeats no fence, though the new master does not know the last', async () => {
     await using trio = await SentinelTrio.start()
     const holder = new RedisLockManager(trio.target)
-    const before = await holder.withLock('k', ({ fence }) => fence)
+    const first = await holder.withLock('k', ({ fence }) => fence)
     await trio.failover()
     using direct = await trio.data[1].client()
     assert.equal(await direct.command('DEL', 'fm:lock:ferroflow:fence'), 1)
     // It has seen no fence either.
     const other = new RedisLockManager(trio.target)
-    const after = await other.withLock('k', ({ fence }) => fence)
+    const second = await other.withLock('k', ({ fence }) => fence)
     const last = await holder.withLock('k', ({ fence }) => fence)
-    assert.ok(before < after && after < last, `${before}, ${after}, ${last}`)
+    assert.ok(first < second && second < last, `${first}, ${second}, ${last}`)
     await Promise.all([holder.close(), other.close()])
   })
 })

@@ -710,7 +710,7 @@ export declare class RedisLockManager extends EventEmitter<RedisLockManagerEvent
   ): Promise<T>
   /** Whether anybody holds the lock. Information, not permission: it may be out of date on arrival. */
   isLocked(key: string): Promise<boolean>
-  /** Who holds a lock, for how long, and how many wait. Information, not permission. One round trip. */
+  /** Who holds a lock, for how long, and how many wait. Information, not permission. One round trip, in a cluster two. */
   inspect(key: string): Promise<LockInspection>
   /**
    * The locks that are held, in the order of their acquisition. From an index, in two round trips: locks that were held

@@ -320,6 +320,37 @@ export function lockInspect(backend: Backend): void {
       await lock.release()
     })
 
+    it('of another key does not keep close from freeing the lock', async () => {
+      const own = new RedisLockManager(target)
+      const token = await own.acquire('k')
+      const lock = await own.acquire('kept', { ttl: 60_000, renew: true })
+      assert.ok(token !== null && lock !== null)
+      await Promise.all([token, lock].map((held) => own.release('another', held)))
+      await Promise.all([token, lock].map((held) => own.extend('another', held)))
+      await own.close()
+      assert.equal(lock.held, false)
+      assert.deepEqual(await data.contracted(), {})
+    })
+
+    it('released while nobody holds it has expired, also if it is acquired at the same time', async () => {
+      const strict = new RedisLockManager(target, { strict: true })
+      const token = (await strict.acquire('held')) as string
+      const names = ['held', 'held', 'a', 'b', 'c']
+      const released = [
+        strict.release('held', token),
+        ...names.map((name, index) => strict.release(name, index === 0 ? token : 'stale')),
+      ]
+      const acquired = [...new Set(names)].map((name) => strict.tryAcquire(name))
+      const [first, ...others] = await Promise.allSettled(released)
+      assert.deepEqual(first, { status: 'fulfilled', value: true })
+      assert.deepEqual(
+        others.map((other) => other.status === 'rejected' && other.reason.code),
+        names.map(() => 'LOCK_EXPIRED'),
+      )
+      assert.ok((await Promise.all(acquired)).every((granted) => granted !== null))
+      await strict.close()
+    })
+
     it('released twice, or extended too late, is false; strict makes it an error', async () => {
       const strict = new RedisLockManager(target, { strict: true })
       const expired = like({ type: LockError, code: 'LOCK_EXPIRED', message: /not held/, key: 'fm:lock:k' })

@@ -158,6 +158,30 @@ describe('a server that may evict locks', () => {
   })
 })
 
+describe('a server without room', () => {
+  it('says who holds a lock, also beside attempts that it must refuse, and frees what is held', async () => {
+    await using server = await RedisServer.start()
+    const client = await server.client()
+    const manager = new RedisLockManager(server.url, { warnings: false })
+    const names = Array.from({ length: 20 }, (_, index) => `k${index}`)
+    const tokens = await Promise.all(names.map((name) => manager.acquire(name)))
+    await client.command('CONFIG', 'SET', 'maxmemory', '1')
+    const outcomes = await Promise.allSettled(
+      names.flatMap((name) => [manager.tryAcquire(name), manager.tryAcquire(`free ${name}`)]),
+    )
+    for (const [index, outcome] of outcomes.entries()) {
+      if (index % 2 === 0) assert.deepEqual(outcome, { status: 'fulfilled', value: null })
+      else assert.equal(outcome.status === 'rejected' && outcome.reason.code, 'SERVER_NOT_READY')
+    }
+    const freed = await Promise.all(
+      names.map((name, index) => manager.release(name, tokens[index] as string)),
+    )
+    assert.ok(freed.every(Boolean))
+    await manager.close()
+    client.close()
+  })
+})
+
 describe('a user who may do little', () => {
   let server: RedisServer
   let client: RespClient
@@ -216,6 +240,30 @@ describe('a user who may do little', () => {
     assert.ok(outcome.status === 'fulfilled' && outcome.value !== null && ms < 1500, `${ms} ms`)
     assert.equal((await manager.inspect('k')).locked, true)
     assert.equal(await manager.forceRelease('k'), true)
+    await manager.close()
+  })
+
+  it('is refused the keys of others, and only those, also of many asked for at once', async () => {
+    const manager = await managerOf('resetkeys', '~fm:lock:ours*', '~fm:lock:ferroflow:*')
+    const keys = Array.from({ length: 40 }, (_, index) =>
+      index % 8 === 5 ? `theirs${index}` : `ours${index}`,
+    )
+    const codes = async (ask: (key: string, index: number) => Promise<unknown>): Promise<unknown[]> => {
+      const outcomes = await Promise.allSettled(keys.map(ask))
+      return outcomes.map((outcome) => (outcome.status === 'fulfilled' ? true : outcome.reason.code))
+    }
+    const expected = keys.map((key) => key.startsWith('ours') || 'NO_PERMISSION')
+    // Scripts are sent in full once, and that alone.
+    await manager.release('ours', (await manager.acquire('ours')) as string)
+    const tokens: string[] = []
+    const acquired = await codes(async (key, index) => {
+      tokens[index] = (await manager.acquire(key)) as string
+    })
+    assert.deepEqual(acquired, expected)
+    const released = await codes(async (key, index) =>
+      assert.equal(await manager.release(key, tokens[index] ?? 'none'), true),
+    )
+    assert.deepEqual(released, expected)
     await manager.close()
   })
 

@@ -52,6 +52,8 @@ const METHODS: Record<string, Method> = {
   release: { sends: 'script', prepare: acquire, run: ({ lock }, id, token) => lock.release(id, token) },
   extend: { sends: 'script', prepare: acquire, run: ({ lock }, id, token) => lock.extend(id, token, 5000) },
   isLocked: { sends: 'EXISTS', run: ({ lock }, id) => lock.isLocked(id) },
+  inspect: { sends: 'script', prepare: acquire, run: ({ lock }, id) => lock.inspect(id) },
+  forceRelease: { sends: 'script', prepare: acquire, run: ({ lock }, id) => lock.forceRelease(id) },
   insert: { sends: 'script', run: insert },
   update: {
     sends: 'script',

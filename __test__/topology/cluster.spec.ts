@@ -203,6 +203,41 @@ describe('a cluster target', () => {
     await assert.rejects(somebody.command('GET', 'a'), { code: 'CLOSED' })
   })
 
+  it('a node that is silent holds up no lock of another', async () => {
+    const connection = connect({ cluster: cluster.addresses, password: SECRET }, { commandTimeout: 20_000 })
+    const locks = new RedisLockManager(connection, { warnings: false })
+    const silent = cluster.masters[0]!
+    const { slots } = (await cluster.nodes()).find(({ port }) => port === silent.port)!
+    const names = Array.from({ length: 30 }, (_, index) => `lock${index}`)
+    const isThere = new Map<string, boolean>()
+    const note = async (name: string): Promise<void> => {
+      const slot = await cluster.slotOf(`fm:lock:${name}`)
+      isThere.set(name, !slots.some(([first, last]) => first <= slot && slot <= last))
+    }
+    await Promise.all(names.flatMap((name) => [note(name), note(`other ${name}`)]))
+    assert.equal(new Set(isThere.values()).size, 2)
+    const tokens = await Promise.all(names.map((name) => locks.acquire(name)))
+    silent.pause()
+    let early = 0
+    const calls = names.flatMap((name, index) => [
+      { name, call: locks.release(name, tokens[index] as string) },
+      { name: `other ${name}`, call: locks.acquire(`other ${name}`) },
+    ])
+    const asked = calls.map(({ name, call }) => ({ there: isThere.get(name) === true, call }))
+    const held = asked.filter(({ there }) => !there)
+    for (const { call } of held) void call.finally(() => (early += 1)).catch(() => {})
+    try {
+      const answers = await Promise.all(asked.filter(({ there }) => there).map(({ call }) => call))
+      assert.ok(answers.every(Boolean))
+      assert.equal(early, 0)
+    } finally {
+      silent.resume()
+    }
+    assert.ok((await Promise.all(held.map(({ call }) => call))).every(Boolean))
+    await locks.close()
+    await connection.close()
+  })
+
   it('counts what each node gets, and what fails there', async () => {
     const connection = connect({ cluster: cluster.addresses, password: SECRET })
     await connection.command('DBSIZE')

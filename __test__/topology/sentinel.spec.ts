@@ -148,6 +148,21 @@ describe('a Sentinel failover', () => {
     assert.deepEqual([...load.codes], [])
     await service.close()
   })
+
+  it('repeats no fence, though the new master does not know the last', async () => {
+    await using trio = await SentinelTrio.start()
+    const holder = new RedisLockManager(trio.target)
+    const first = await holder.withLock('k', ({ fence }) => fence)
+    await trio.failover()
+    using direct = await trio.data[1].client()
+    assert.equal(await direct.command('DEL', 'fm:lock:ferroflow:fence'), 1)
+    // It has seen no fence either.
+    const other = new RedisLockManager(trio.target)
+    const second = await other.withLock('k', ({ fence }) => fence)
+    const last = await holder.withLock('k', ({ fence }) => fence)
+    assert.ok(first < second && second < last, `${first}, ${second}, ${last}`)
+    await Promise.all([holder.close(), other.close()])
+  })
 })
 
 /** A Sentinel that names whatever server is the master at the moment. */

@@ -202,9 +202,12 @@ impl Locks {
         LOCKS.hold.observe(Duration::from_millis((self.now)().saturating_sub(held.since)));
     }
 
-    /// A lock is not held any more.
-    pub(super) fn forget(self: &Arc<Self>, token: &str) {
-        let gone = self.held().remove(token);
+    /// A lock is not held any more. What is said of a token under another key says nothing about its lock.
+    pub(super) fn forget(self: &Arc<Self>, key: &str, token: &str) {
+        let gone = {
+            let mut all = self.held();
+            if all.get(token).is_some_and(|held| held.key == key) { all.remove(token) } else { None }
+        };
         if let Some(held) = &gone {
             self.measure(held);
         }
@@ -243,6 +246,7 @@ impl Locks {
     /// that is gone was freed by the copy of our request whose answer was lost, unless another request of ours did it.
     pub(super) fn released(
         self: &Arc<Self>,
+        key: &str,
         token: &str,
         valid_until: Moment,
         how: Release,
@@ -254,7 +258,7 @@ impl Locks {
             }
             Release::Unclear(error) => return Err(error),
         };
-        self.forget(token);
+        self.forget(key, token);
         Ok(ownership)
     }
 
@@ -271,8 +275,8 @@ impl Locks {
             drop(keeper.send(Ask::Abandon));
         }
         let this = Arc::clone(self);
-        self.release_then((key, token), move |(_, token), how| {
-            then(how.and_then(|how| this.released(&token, valid_until, how)));
+        self.release_then((key, token), move |(key, token), how| {
+            then(how.and_then(|how| this.released(&key, &token, valid_until, how)));
         });
     }
 
@@ -291,8 +295,10 @@ impl Locks {
         let asked_at = (self.now)();
         let outcome = self.store.extend(key, token, ttl, Extent::Exact).await;
         if outcome.as_ref().is_ok_and(|ownership| *ownership != Ownership::Ours) {
-            self.forget(token);
-        } else if let Some(Held { keeper: Keeper::Until(moment), .. }) = self.held().get_mut(token) {
+            self.forget(key, token);
+        } else if let Some(Held { key: held, keeper: Keeper::Until(moment), .. }) = self.held().get_mut(token)
+            && held == key
+        {
             let until = expiry(asked_at, ttl);
             // Whether an extension without an answer arrived is not known, so the earlier of the two ends counts.
             *moment = if outcome.is_ok() { until } else { until.min(*moment) };

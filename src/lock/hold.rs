@@ -189,15 +189,16 @@ impl Keeper {
         // An extension that is still under way keeps its place before the release.
         if let Some((answer, valid_until)) = releasing {
             let released = self.locks.free(&self.key, &self.token).await;
-            let outcome = released.and_then(|how| self.locks.released(&self.token, valid_until, how));
+            let outcome =
+                released.and_then(|how| self.locks.released(&self.key, &self.token, valid_until, how));
             if outcome.is_err() {
                 // Nobody will ask again, and until its TTL is over the lock would keep everyone out.
                 self.locks.withdraw_later(self.key.clone(), self.claim.clone(), self.ttl);
             }
-            self.locks.forget(&self.token);
+            self.locks.forget(&self.key, &self.token);
             drop(answer.send(outcome));
         } else {
-            self.locks.forget(&self.token);
+            self.locks.forget(&self.key, &self.token);
         }
     }
 

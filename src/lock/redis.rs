@@ -22,7 +22,7 @@ use crate::time::{Millis, unix_micros};
 mod bulk;
 mod release;
 
-use bulk::{attempt_all, complete};
+use bulk::{attempt_all, complete, may_concern_one};
 use release::ownership;
 
 static ACQUIRE: Script = Script::new(include_str!("lua/acquire_lock.lua"));
@@ -155,9 +155,8 @@ impl LockStore for RedisLocks {
         let call = self.client.call();
         let locks: Result<Vec<_>> = claims.iter().map(|claim| self.keys.lock(&claim.key)).collect();
         let together = claims.len() > 1 && self.gains_by_rounds();
-        let (true, Ok(locks)) = (together, locks) else {
-            return join_all(claims.iter().map(|claim| self.attempt(call, claim, None))).await;
-        };
+        let each_alone = async || join_all(claims.iter().map(|claim| self.attempt(call, claim, None))).await;
+        let (true, Ok(locks)) = (together, locks) else { return each_alone().await };
         match attempt_all(call, &self.keys, &locks, claims).await {
             Ok(replies) => {
                 let answers = replies.into_iter().zip(&locks).map(|(reply, lock)| match reply {
@@ -174,6 +173,7 @@ impl LockStore for RedisLocks {
                 });
                 join_all(again).await
             }
+            Err(error) if may_concern_one(&error) && call.has_time_left() => each_alone().await,
             Err(error) => locks.iter().map(|lock| Err(error.clone().about(lock))).collect(),
         }
     }

@@ -40,12 +40,12 @@ impl<Q, A> Group<Q, A> {
         self.questions.is_empty()
     }
 
-    /// In groups of as many as one script may be given.
-    fn split(mut self) -> Vec<Self> {
+    /// In groups of at most so many.
+    fn split(mut self, most: usize) -> Vec<Self> {
         let mut groups = Vec::new();
         while !self.is_empty() {
-            let most = self.questions.len().min(MOST);
-            let rest = Self { questions: self.questions.split_off(most), then: self.then.split_off(most) };
+            let end = self.questions.len().min(most);
+            let rest = Self { questions: self.questions.split_off(end), then: self.then.split_off(end) };
             groups.push(std::mem::replace(&mut self, rest));
         }
         groups
@@ -143,11 +143,14 @@ impl Locks {
     /// Sends what was asked. Releases first: whoever releases and acquires again expects it in this order.
     async fn end_round(&self) {
         let Questions { releases, attempts } = std::mem::take(&mut *self.round.open());
-        let releases = releases.split().into_iter().map(async |group| {
+        // Those of a group wait for each other, which is for nothing where each asks for itself: in a cluster a node that
+        // is slow would hold up what others have granted.
+        let most = if self.store.gains_by_rounds() { MOST } else { 1 };
+        let releases = releases.split(most).into_iter().map(async |group| {
             let answers = self.store.release_all(&group.questions).await;
             group.answer(answers);
         });
-        let attempts = attempts.split().into_iter().map(async |group| {
+        let attempts = attempts.split(most).into_iter().map(async |group| {
             // Closing first: a grant that is taken note of afterwards is released by nobody.
             let answers = tokio::select! {
                 biased;

@@ -12,19 +12,19 @@ local freed = {}
 local answers = {}
 for number, lock in ipairs(KEYS) do
   local holder = values[number]
-  if not holder then
-    -- Nobody holds it, or it is no string.
-    answers[number] = -1
-  elseif holder ~= ARGV[2 * number - 1] then
-    answers[number] = holder
-  elseif freed[lock] then
+  if freed[lock] then
     answers[number] = 0
-  else
+  elseif holder == ARGV[2 * number - 1] then
     freed[lock] = true
     redis.call('DEL', lock)
     -- Not allowed for every user; those who wait then poll.
     redis.pcall('PUBLISH', ARGV[2 * number], '')
     answers[number] = 1
+  elseif holder then
+    answers[number] = holder
+  else
+    -- Nobody holds it, or it is no string. The former is said here: alone, it would come after the attempts of its round.
+    answers[number] = type(redis.pcall('GET', lock)) == 'table' and -1 or 0
   end
 end
 return answers

@@ -4,7 +4,7 @@ use futures_util::future::{BoxFuture, join_all};
 
 use crate::connection::client::Call;
 use crate::connection::reply::Reply;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
 use crate::lock::Claim;
 use crate::script::{OnLostReply, Script};
@@ -47,6 +47,12 @@ pub async fn release_all(call: Call<'_>, locks: &[String], tokens: &[&str]) -> R
         .flat_map(|(token, channel)| [token.as_bytes(), channel.as_bytes()])
         .collect();
     RELEASE_MANY.run(call, OnLostReply::Report, &keys, &arguments).await?.into_list()
+}
+
+/// Whether the server refused what was asked together because of one of them, maybe: the right to one key is missing, or
+/// there is no room for what only some of them would store.
+pub fn may_concern_one(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NoPermission | ErrorKind::ServerNotReady | ErrorKind::Server)
 }
 
 /// Asks alone what was not answered together.

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::RedisLocks;
-use super::bulk::{complete, release_all};
+use super::bulk::{complete, may_concern_one, release_all};
 use crate::connection::client::Call;
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
@@ -62,9 +62,9 @@ impl RedisLocks {
         let call = self.client.call();
         let locks: Result<Vec<_>> = all.iter().map(|(key, _)| self.keys.lock(key)).collect();
         let together = all.len() > 1 && self.gains_by_rounds();
-        let (true, Ok(locks)) = (together, locks) else {
-            return join_all(all.iter().map(|(key, token)| self.release_alone(call, key, token))).await;
-        };
+        let each_alone =
+            async || join_all(all.iter().map(|(key, token)| self.release_alone(call, key, token))).await;
+        let (true, Ok(locks)) = (together, locks) else { return each_alone().await };
         let tokens: Vec<_> = all.iter().map(|(_, token)| token.as_str()).collect();
         match release_all(call, &locks, &tokens).await {
             Ok(replies) => {
@@ -81,6 +81,7 @@ impl RedisLocks {
                     .map(|((key, token), lock)| self.release_again(call, key, lock, token, error.clone()));
                 join_all(again).await
             }
+            Err(error) if may_concern_one(&error) && call.has_time_left() => each_alone().await,
             Err(error) => locks.iter().map(|lock| Err(error.clone().about(lock))).collect(),
         }
     }

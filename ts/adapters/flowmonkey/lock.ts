@@ -275,7 +275,7 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
     return this.#locks.isLocked(key)
   }
 
-  /** Who holds a lock, for how long, and how many wait. Information, not permission. One round trip. */
+  /** Who holds a lock, for how long, and how many wait. Information, not permission. One round trip, in a cluster two. */
   async inspect(key: string): Promise<LockInspection> {
     return this.#locks.inspect(key)
   }

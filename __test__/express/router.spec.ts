@@ -178,14 +178,6 @@ for (const [name, framework] of Object.entries(FRAMEWORKS))
         assert.equal((await call('/cleanup', { method: 'POST', body, headers: json })).status, 200)
     })
 
-    it('lets a client see why its large body is refused', async () => {
-      const body = JSON.stringify({ a: 'x'.repeat(900_000) })
-      const headers = { 'content-type': 'application/json' }
-      const post = (): Promise<{ status: number }> => call('/cleanup', { method: 'POST', body, headers })
-      const answers = await Promise.all(Array.from({ length: 40 }, post))
-      assert.deepEqual([...new Set(answers.map(({ status }) => status))], [413])
-    })
-
     it('refuses a body of chunks that is too large before it has ended', async () => {
       const chunk = `1000\r\n${'x'.repeat(0x1000)}\r\n`
       const head = `POST ${PATH}/cleanup HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n`

@@ -3,15 +3,11 @@ import { type HttpRequest, HttpError } from './http.js'
 /** A body holds a few options at most. */
 const MAX_BYTES = 16 * 1024
 
-/** Of a body that is refused, Node reads so much and forgets it: a client that is still sending may not see the answer. */
-const MAX_FORGOTTEN_BYTES = 1024 * 1024
-
-/** @param declared - how long the body is to be, as far as its sender says */
-function tooLarge(declared: number): HttpError {
-  const forgotten = declared <= MAX_FORGOTTEN_BYTES
-  const headers: Record<string, string> = forgotten ? {} : { Connection: 'close' }
-  return new HttpError(413, 'PAYLOAD_TOO_LARGE', `The body must be at most ${MAX_BYTES} bytes long`, headers)
-}
+const tooLarge = (): HttpError =>
+  // The rest of the body is not read, so the connection cannot be used again.
+  new HttpError(413, 'PAYLOAD_TOO_LARGE', `The body must be at most ${MAX_BYTES} bytes long`, {
+    Connection: 'close',
+  })
 
 /**
  * The JSON object in the body of a request, empty if there is no body. What a body parser of the application has read
@@ -40,8 +36,7 @@ function asObject(value: unknown): Record<string, unknown> {
 }
 
 async function readText(request: HttpRequest): Promise<string> {
-  const declared = Number(request.headers['content-length'] ?? 0)
-  if (declared > MAX_BYTES) throw tooLarge(declared)
+  if (Number(request.headers['content-length'] ?? 0) > MAX_BYTES) throw tooLarge()
   const encoding = request.headers['content-encoding'] ?? 'identity'
   if (encoding !== 'identity') throw new HttpError(400, 'BAD_REQUEST', 'The body must not be compressed')
   const chunks: Buffer[] = []
@@ -49,7 +44,7 @@ async function readText(request: HttpRequest): Promise<string> {
   try {
     for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       bytes += chunk.length
-      if (bytes > MAX_BYTES) throw tooLarge(Infinity)
+      if (bytes > MAX_BYTES) throw tooLarge()
       chunks.push(chunk)
     }
   } catch (error) {

@@ -158,6 +158,18 @@ const sent: fc.Arbitrary<Sent> = fc.record({
   body,
 })
 
+/** Each of these has an answer that chance may not find. */
+const EXAMPLES: [Sent][] = [
+  ['POST', '/cleanup', 'Bearer reader'],
+  ['GET', '/exec-123', 'Bearer good'],
+  ['GET', '/exec-123', 'Bearer bad'],
+  ['GET', '/nobody', 'Bearer good'],
+  ['GET', '/active/list?limit=x', 'Bearer good'],
+  ['GET', '/x', 'Bearer good'],
+].map(([method, path, authorization]) => [
+  { method: method!, path: path!, headers: { authorization: authorization! }, body: undefined },
+])
+
 interface Got {
   status: number
   headers: IncomingHttpHeaders
@@ -177,6 +189,13 @@ function send(port: number, agent: Agent, { method, path, headers: extra, body: 
       if (response.headers['content-type']?.startsWith('text/event-stream') === true) response.destroy()
       response.on('close', done)
     })
+    // Node announces no body of a GET, say, and the server would take it for the next request.
+    if (
+      text !== undefined &&
+      !outgoing.hasHeader('content-length') &&
+      !outgoing.hasHeader('transfer-encoding')
+    )
+      outgoing.setHeader('content-length', Buffer.byteLength(text))
     let answered = false
     outgoing.on('response', () => (answered = true))
     // A server that refuses a body closes before it has all of it.
@@ -265,7 +284,7 @@ for (const [name, framework, on, expected] of CASES)
         const numRuns = Math.ceil(REQUESTS / CASES.length)
         const seed = SEED === undefined ? {} : { seed: SEED }
         try {
-          await fc.assert(property, { numRuns, ...seed })
+          await fc.assert(property, { numRuns, examples: EXAMPLES, ...seed })
         } finally {
           router.close()
           agent.destroy()
@@ -275,7 +294,7 @@ for (const [name, framework, on, expected] of CASES)
         // More than that: what follows a body that nobody announced is refused by Node, together with the request.
         assert.ok(failures.length >= unreadable, `${failures.length} of ${unreadable}`)
         for (const { code } of failures) assert.ok(code === 'CORRUPT_ENTRY' || code === 'WRONG_TYPE', code)
-        assert.ok(lost < numRuns / 20, `${lost} answers were lost`)
+        assert.ok(lost <= numRuns / 100, `${lost} answers were lost`)
         for (const status of expected) assert.ok((statuses.get(status) ?? 0) > 0, `${status}`)
       }),
     )

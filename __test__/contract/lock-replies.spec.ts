@@ -69,6 +69,25 @@ describe('a release whose reply is lost', () => {
     await assert.rejects(stores.lock.release('k', token), UNKNOWN)
   })
 
+  it('is unknown where nobody answers in time, and made up for', async () => {
+    const { lock, proxy, connection } = await ProxiedStores.open(server, { commandTimeout: 500 })
+    for (const together of [false, true]) {
+      // oxlint-disable no-await-in-loop -- one after the other
+      const keys = together ? ['k', 'l'] : ['k']
+      const tokens = await Promise.all(keys.map((name) => lock.acquire(name, 60_000)))
+      const lost = proxy.disturb({ point: 'request', filter: isWrite, part: 0, effect: 'black-hole' })
+      const releases = keys.map((name, n) => lock.release(name, tokens[n] as string))
+      await Promise.all(releases.map((release) => assert.rejects(release, UNKNOWN)))
+      assert.equal(lost.struck.length, 1)
+      assert.equal(await direct.command('EXISTS', key), 1)
+      proxy.cut('reset')
+      await until('it is free', async () => (await direct.command('EXISTS', key, 'fm:lock:l')) === 0)
+      // oxlint-enable no-await-in-loop
+    }
+    await connection.close()
+    await proxy.close()
+  })
+
   it('is unknown after an extension to less whose time may be over', async () => {
     const { lock, proxy, ...hasty } = await (await ProxiedStores.open(server, { commandTimeout: 500 })).warm()
     const token = (await lock.acquire('k', 60_000)) as string

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::engine::{Locks, Underway};
+use super::engine::Locks;
 use super::machine::{Action, Event, Machine, Outcome, Terms};
 use super::token::Signature;
+use super::underway::Underway;
 use super::{Claim, ReleaseWatch, Replicas};
 use crate::metrics::LOCKS;
 use crate::runtime::io_thread;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::acquire::Rooms;
@@ -13,7 +13,8 @@ use super::hold::Ask;
 use super::index::Index;
 use super::machine::{Caps, Moment, expiry};
 use super::round::Round;
-use super::token::{Claimant, Signature};
+use super::token::{Claimant, Signature, Token};
+use super::underway::{Tally, Underway};
 use super::{Extent, LockStore, Ownership, Release, STRAY_ATTEMPT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::LOCKS;
@@ -46,7 +47,7 @@ pub struct Locks {
     /// How many locks must be known before those whose time is over are looked for.
     forget_at: AtomicUsize,
     closing: watch::Sender<bool>,
-    underway: Arc<Tally>,
+    underway: Tally,
     /// What time it is, on the clock that counts suspend.
     pub(super) now: fn() -> Moment,
 }
@@ -59,36 +60,6 @@ pub(super) struct Held {
     /// Whether the list of held locks has it.
     pub(super) listed: bool,
     keeper: Keeper,
-}
-
-/// Counts what may still come to hold a lock, or to free one, so that closing can wait for it.
-#[derive(Default)]
-struct Tally {
-    count: AtomicUsize,
-    none: Notify,
-}
-
-/// One that is counted, until it is dropped.
-pub(super) struct Underway(Arc<Tally>);
-
-impl Drop for Underway {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.none.notify_waiters();
-        }
-    }
-}
-
-impl Tally {
-    async fn until_none(&self) {
-        loop {
-            let none = self.none.notified();
-            if self.count.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            none.await;
-        }
-    }
 }
 
 enum Keeper {
@@ -143,7 +114,7 @@ impl Locks {
             floor: AtomicU64::new(0),
             forget_at: AtomicUsize::new(FORGET_AT),
             closing: watch::Sender::new(false),
-            underway: Arc::default(),
+            underway: Tally::default(),
             now,
         })
     }
@@ -276,6 +247,9 @@ impl Locks {
         }
         let this = Arc::clone(self);
         self.release_then((key, token), move |(key, token), how| {
+            if how.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown) {
+                this.free_later(&key, &token, valid_until);
+            }
             then(how.and_then(|how| this.released(&key, &token, valid_until, how)));
         });
     }
@@ -306,10 +280,21 @@ impl Locks {
         outcome
     }
 
+    /// Sees, in the background, to a release that was asked for and not answered. Nothing to do if the lock is not ours
+    /// any more.
+    fn free_later(self: &Arc<Self>, key: &str, token: &str, valid_until: Moment) {
+        let left = valid_until.saturating_sub((self.now)());
+        if left > 0
+            && let Some(claim) = Token::claim_of(token)
+        {
+            self.forget(key, token);
+            self.withdraw_later(key.to_owned(), claim.to_owned(), Millis::new(left));
+        }
+    }
+
     /// Counts an acquisition or a withdrawal, for [`Locks::close`].
     pub(super) fn begin(&self) -> Underway {
-        self.underway.count.fetch_add(1, Ordering::AcqRel);
-        Underway(Arc::clone(&self.underway))
+        self.underway.begin()
     }
 
     /// Sees, in the background, that a claim comes to nothing: it may have been granted to nobody, and its TTL must

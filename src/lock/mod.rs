@@ -25,6 +25,7 @@ mod round;
 #[cfg(test)]
 mod simulation;
 pub mod token;
+mod underway;
 
 use crate::connection::Backend;
 use crate::error::{Error, Result};

@@ -89,6 +89,12 @@ impl Token {
         Some(Self { claimant, acquired_at: acquired_at.parse().ok()?, fence: fence.parse().ok()? })
     }
 
+    /// The claim that a token of ours starts with.
+    pub fn claim_of(token: &str) -> Option<&str> {
+        let mut parts = token.rsplitn(3, ':');
+        parts.nth(2).filter(|claim| claim.starts_with(VERSION))
+    }
+
     /// The fence of a token that the store made.
     pub fn fence_of(token: &str) -> Result<u64> {
         token.rsplit(':').next().and_then(|fence| fence.parse().ok()).ok_or_else(|| {
@@ -150,6 +156,7 @@ mod tests {
                 Token { claimant, acquired_at: 1_700_000_000_000, fence: 1_700_000_000_000_123 }
             );
             assert_eq!(Token::fence_of(&token).unwrap(), 1_700_000_000_000_123);
+            assert_eq!(Token::claim_of(&token), token.strip_suffix(":1700000000000:1700000000000123"));
         }
     }
 
@@ -172,8 +179,12 @@ mod tests {
             "ff1:0:1:x:h:l:1:1",
         ] {
             assert_eq!(Token::parse(foreign.as_bytes()), None, "{foreign}");
+            assert!(
+                Token::claim_of(foreign).is_none_or(|claim| foreign.starts_with("ff1:") && claim != foreign)
+            );
         }
         assert_eq!(Token::parse(b"ff1:\xff"), None);
+        assert_eq!(Token::claim_of("4d0ee5d3:1:2"), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use napi::{JsValue, sys};
 
+use super::burst;
 use super::completion::{Answer, Completion, CompletionList, Deferred, EventSink, Settler};
 use super::io_thread::{self, Work, catch_panic};
 use super::output::{EnvironmentGone, error_to_js, output_to_js};
@@ -22,7 +23,9 @@ const SLICE_ENTRIES: usize = 256;
 const SLICE_TIME: Duration = Duration::from_micros(400);
 /// From so many entries on, the end of the turn is looked out for. Node may deliver many wakes within one turn; a
 /// few entries at a time, as in sequential calls, are not worth the watch.
-const WATCHED_ENTRIES: usize = 32;
+const WATCHED_ENTRIES: usize = 16;
+/// So many results at once are expected to be answered by as many calls.
+const BURST_ENTRIES: usize = 8;
 /// How many entries are settled between two looks at the clock.
 const CLOCK_EVERY: usize = 16;
 
@@ -137,6 +140,7 @@ impl Environment {
         check(status, "napi_create_promise")?;
         self.retain();
         start(Settler::new(Arc::clone(&self.list), Deferred(deferred), operation));
+        burst::called();
         Ok(promise)
     }
 
@@ -196,7 +200,9 @@ impl Environment {
 
     /// Settles what is on the list, as far as this turn of the event loop allows.
     fn drain(&self) {
-        let mut settled = self.settled_this_turn.get();
+        burst::end();
+        let before = self.settled_this_turn.get();
+        let mut settled = before;
         if settled >= SLICE_ENTRIES {
             return; // The next turn goes on.
         }
@@ -219,6 +225,10 @@ impl Environment {
         if settled >= WATCHED_ENTRIES && !self.watching_turn.replace(true) && self.watch_turn().is_err() {
             self.settled_this_turn.set(0);
             self.watching_turn.set(false);
+        }
+        // The end of a turn that is watched ends the burst as well.
+        if self.watching_turn.get() && settled - before >= BURST_ENTRIES {
+            burst::begin(settled - before);
         }
     }
 
@@ -365,6 +375,7 @@ unsafe extern "C" fn on_next_turn(env: sys::napi_env, _info: sys::napi_callback_
 
 /// The environment is ending, perhaps with calls in flight.
 unsafe extern "C" fn on_cleanup(environment: *mut c_void) {
+    burst::end();
     // SAFETY: registered with a pointer to the box that the instance data owns, which is freed after the hooks.
     unsafe { &*environment.cast::<Environment>() }.list.end();
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
+use super::burst;
 use super::completion::CompletionList;
 use super::pause;
 use crate::error::{Error, ErrorKind, Result};
@@ -84,12 +85,20 @@ fn start() -> std::result::Result<Arc<IoThread>, String> {
 
 /// Hands work to the I/O thread, starting it if this is the first.
 pub fn submit(work: Work) -> Result<()> {
-    let io = io_thread()?;
-    io.submissions.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+    io_thread()?;
+    if let Some(work) = burst::keep(work) {
+        submit_all([work]);
+    }
+    Ok(())
+}
+
+/// Hands work to the I/O thread at once. Without one, it is dropped.
+pub(super) fn submit_all(work: impl IntoIterator<Item = Work>) {
+    let Ok(io) = io_thread() else { return };
+    io.submissions.lock().unwrap_or_else(PoisonError::into_inner).extend(work);
     if io.asleep.swap(false, Ordering::SeqCst) {
         io.wake.notify_one();
     }
-    Ok(())
 }
 
 /// Runs a future on the I/O thread, from any thread.

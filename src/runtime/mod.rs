@@ -13,6 +13,7 @@
 //! An environment is one `napi_env`: the main thread or a worker. All of them share the I/O thread, and each may
 //! end at any time with calls in flight: its completions are then dropped.
 
+mod burst;
 pub mod completion;
 pub mod environment;
 pub mod io_thread;

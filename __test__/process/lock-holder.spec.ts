@@ -65,8 +65,8 @@ describe('a lock of a process', () => {
   it('whose event loop is blocked for five TTLs is not lost', async () => {
     await using program = holder(
       server.url,
-      '{ ttl: 300 }',
-      `say('in'); block(1500); say({ held: context.held, aborted: context.signal.aborted }); return 'kept'`,
+      '{ ttl: 600 }',
+      `say('in'); block(3000); say({ held: context.held, aborted: context.signal.aborted }); return 'kept'`,
     )
     await program.printed(/"in"/)
     let attempts = 0

@@ -1,26 +1,23 @@
-//! `NativeLocks` and `NativeHold`: the lock engine as TypeScript holds it.
+//! `NativeLocks`: the lock engine as TypeScript holds it.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use napi::{Env, Unknown};
 use napi_derive::napi;
-use tokio::sync::Notify;
 
 use super::arguments::{answer, answer_later, done, fence, millis, thrown};
-use super::connection::{NativeConnection, next_id};
+use super::connection::NativeConnection;
 use super::handle::{Held, closed_error};
-use crate::error::{Error, ErrorKind, Result};
+use super::hold::NativeHold;
+use crate::error::{Error, Result};
 use crate::key::LockKeys;
-use crate::lock::acquire::{Acquisition, Request, acquire, acquire_then};
+use crate::lock::acquire::{Acquisition, Request, acquire_then};
 use crate::lock::engine::Locks;
-use crate::lock::hold::{Ended, Hold, Owner};
-use crate::lock::machine::{Caps, Loss, Outcome, Terms};
+use crate::lock::machine::{Caps, Outcome, Terms};
 use crate::lock::token::Token;
 use crate::lock::{self, Ownership, Replicas};
 use crate::metrics::operation;
-use crate::runtime::completion::EventSink;
-use crate::runtime::{Answer, Environment, Output};
+use crate::runtime::{Answer, Output};
 use crate::time::Millis;
 
 /// A lock that is wanted. Times are in milliseconds.
@@ -107,14 +104,7 @@ impl NativeLocks {
         let kept = request.kept;
         let request = self.open_locks().and_then(|locks| Ok((request.check(&locks)?, locks)));
         let (request, locks) = request.map_err(|error| thrown(&env, &error))?;
-        Ok(NativeHold {
-            owner: NativeOwner { id: next_id(), events: Environment::of(&env)?.events() },
-            locks,
-            request,
-            kept,
-            given_up: Arc::default(),
-            hold: Arc::default(),
-        })
+        NativeHold::new(&env, locks, request, kept)
     }
 
     /// Acquires a lock that nobody watches and nobody gives up waiting for. Resolves the token if the lock is ours,
@@ -241,92 +231,8 @@ impl NativeLocks {
     }
 }
 
-/// One acquisition.
-#[napi]
-pub struct NativeHold {
-    owner: NativeOwner,
-    locks: Arc<Locks>,
-    request: Request,
-    kept: bool,
-    given_up: Arc<Notify>,
-    hold: Arc<OnceLock<Hold>>,
-}
-
-#[napi]
-impl NativeHold {
-    /// Names this object in events.
-    #[napi(getter)]
-    pub fn id(&self) -> u32 {
-        self.owner.id
-    }
-
-    /// Acquires the lock. Resolves `["granted", attempts, token, fence]`, `["refused", attempts, holder]`,
-    /// `["not-replicated", attempts, reached]` or `["abandoned", attempts, null]`.
-    #[napi(ts_return_type = "Promise<unknown[]>")]
-    pub fn acquire<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
-        let (locks, request) = (Arc::clone(&self.locks), self.request.clone());
-        let kept = self.kept;
-        let (owner, given_up, hold) =
-            (self.owner.clone(), Arc::clone(&self.given_up), Arc::clone(&self.hold));
-        answer(env, operation!("lock.acquire"), async move {
-            let stopped = async {
-                tokio::select! {
-                    () = given_up.notified() => {}
-                    () = locks.until_closing() => {}
-                }
-            };
-            let acquisition = acquire(&locks, request, stopped).await;
-            let Outcome::Granted { token, fence } = acquisition.outcome.clone() else {
-                return not_granted(&locks, acquisition);
-            };
-            let attempts = Output::Number(f64::from(acquisition.machine.attempts()));
-            if kept {
-                drop(hold.set(Hold::keep(&locks, acquisition, &token, fence, owner)?));
-            } else {
-                locks.remember(
-                    token.clone(),
-                    acquisition.claim.key,
-                    fence,
-                    acquisition.machine.valid_until(),
-                );
-            }
-            let details = [Output::text(token), Output::Number(fence as f64)];
-            Ok(Output::List([Output::text("granted"), attempts].into_iter().chain(details).collect()))
-        })
-    }
-
-    /// Gives the waiting up.
-    #[napi]
-    pub fn abandon(&self) {
-        self.given_up.notify_one();
-    }
-
-    /// How many milliseconds the lock is ours for certain; 0 if it is not. No I/O.
-    #[napi]
-    pub fn left(&self) -> f64 {
-        self.hold.get().map_or(0.0, |hold| hold.left() as f64)
-    }
-
-    /// Has the lock last `ttl` milliseconds from now on. Resolves whether it is still held.
-    #[napi(ts_return_type = "Promise<boolean>")]
-    pub fn extend<'env>(&self, env: &'env Env, ttl: f64) -> napi::Result<Unknown<'env>> {
-        let hold = Arc::clone(&self.hold);
-        answer(env, operation!("lock.extend"), async move {
-            let ttl = Millis::positive("ttl", ttl)?;
-            held(&hold)?.extend(ttl).await.map(Output::Bool)
-        })
-    }
-
-    /// Frees the lock. Resolves as `NativeLocks.release` does.
-    #[napi(ts_return_type = "Promise<unknown>")]
-    pub fn release<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
-        let hold = Arc::clone(&self.hold);
-        answer(env, operation!("lock.release"), async move { held(&hold)?.release().await.map(ownership) })
-    }
-}
-
 /// Why a lock is not ours, in the form of `NativeHold.acquire`.
-fn not_granted(locks: &Locks, acquisition: Acquisition) -> Answer {
+pub(super) fn not_granted(locks: &Locks, acquisition: Acquisition) -> Answer {
     let attempts = Output::Number(f64::from(acquisition.machine.attempts()));
     let (name, detail) = match acquisition.outcome {
         Outcome::Refused { holder: token } => ("refused", holder(token.as_deref())),
@@ -338,45 +244,7 @@ fn not_granted(locks: &Locks, acquisition: Acquisition) -> Answer {
     Ok(Output::List(vec![Output::text(name), attempts, detail]))
 }
 
-fn held(hold: &OnceLock<Hold>) -> Result<&Hold> {
-    hold.get().ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "the lock is not held"))
-}
-
-/// Tells TypeScript what becomes of a lock.
-#[derive(Clone)]
-struct NativeOwner {
-    id: u32,
-    events: EventSink,
-}
-
-impl Owner for NativeOwner {
-    fn probe(&self, alive_at: &Arc<AtomicU64>) {
-        self.events.probe(alive_at);
-    }
-
-    fn ended(&self, ended: Ended) {
-        let (why, cause) = match &ended {
-            Ended::Lost(loss) => loss.describe(),
-            Ended::Closed => ("its owner was closed".to_owned(), None),
-            Ended::Released => return self.events.emit(self.id, "released", Output::Null),
-        };
-        let cause = cause.map_or(Output::Null, |error| {
-            Output::List(vec![
-                Output::text(error.kind().code()),
-                Output::text(error.message()),
-                Output::Bool(error.kind().retryable()),
-            ])
-        });
-        let overdue = matches!(ended, Ended::Lost(Loss::HeldTooLong));
-        self.events.emit(
-            self.id,
-            "lost",
-            Output::List(vec![Output::text(why), cause, Output::Bool(overdue)]),
-        );
-    }
-}
-
-fn ownership(ownership: Ownership) -> Output {
+pub(super) fn ownership(ownership: Ownership) -> Output {
     match ownership {
         Ownership::Ours => Output::Bool(true),
         Ownership::Expired => Output::Bool(false),

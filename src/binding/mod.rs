@@ -4,6 +4,7 @@ mod arguments;
 pub mod cache;
 pub mod connection;
 mod handle;
+pub mod hold;
 pub mod journal;
 pub mod lock;
 pub mod metrics;

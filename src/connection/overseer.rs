@@ -7,7 +7,7 @@ use redis::Value;
 
 use super::config::Endpoint;
 use super::handshake::Session;
-use super::node::Node;
+use super::node::{Node, deliver};
 use super::request::Request;
 use crate::error::{Error, Result};
 
@@ -37,16 +37,22 @@ pub(super) trait Overseer: Send + Sync {
     async fn locate(&self) -> Result<Endpoint>;
 
     /// Whether the server on a new connection is the one that was meant.
-    async fn verify(&self, session: &mut Session, endpoint: &Endpoint) -> Result<()>;
+    async fn verify(&self, _session: &mut Session, _endpoint: &Endpoint) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether a command that was answered with this error is to be handed to [`Overseer::refused`].
-    fn minds(&self, error: &Error) -> bool;
+    fn minds(&self, _error: &Error) -> bool {
+        false
+    }
 
     /// Takes a command that the server did not run.
-    fn refused(&self, node: &Node, request: Request, error: Error);
+    fn refused(&self, _node: &Node, request: Request, error: Error) {
+        deliver(request.fail(error));
+    }
 
     /// The connection is up, or was lost.
-    fn changed(&self, node: &Node);
+    fn changed(&self, _node: &Node) {}
 
     /// Replies are awaited, and nothing has been heard for a while.
     fn silent(&self, node: &Node);
@@ -65,5 +71,7 @@ pub(super) trait Overseer: Send + Sync {
     }
 
     /// The node was closed. What comes back to the caller is refused.
-    fn ended(&self, node: &Node, left: Vec<Request>) -> Vec<Request>;
+    fn ended(&self, _node: &Node, left: Vec<Request>) -> Vec<Request> {
+        left
+    }
 }

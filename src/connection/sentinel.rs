@@ -267,13 +267,7 @@ impl Overseer for Sentinels {
         node.put_back(request);
     }
 
-    fn changed(&self, _node: &Node) {}
-
     fn silent(&self, _node: &Node) {}
-
-    fn ended(&self, _node: &Node, left: Vec<Request>) -> Vec<Request> {
-        left
-    }
 }
 
 /// What all of them say. A single one that is out of reach may know better when it is back.

@@ -102,28 +102,10 @@ impl Overseer for Speaker {
         Ok(endpoint)
     }
 
-    async fn verify(&self, _session: &mut Session, _endpoint: &Endpoint) -> Result<()> {
-        Ok(())
-    }
-
-    fn minds(&self, _error: &Error) -> bool {
-        false
-    }
-
-    fn refused(&self, _node: &Node, request: Request, error: Error) {
-        deliver(request.fail(error));
-    }
-
-    fn changed(&self, _node: &Node) {}
-
     fn silent(&self, _node: &Node) {
         if let Some(cluster) = self.0.upgrade() {
             cluster.table.suspect();
         }
-    }
-
-    fn ended(&self, _node: &Node, left: Vec<Request>) -> Vec<Request> {
-        left
     }
 }
 
@@ -137,18 +119,6 @@ pub(super) struct Ear {
 impl Overseer for Ear {
     async fn locate(&self) -> Result<Endpoint> {
         Ok(Endpoint::Tcp(self.address.clone()))
-    }
-
-    async fn verify(&self, _session: &mut Session, _endpoint: &Endpoint) -> Result<()> {
-        Ok(())
-    }
-
-    fn minds(&self, _error: &Error) -> bool {
-        false
-    }
-
-    fn refused(&self, _node: &Node, request: Request, error: Error) {
-        deliver(request.fail(error));
     }
 
     fn changed(&self, node: &Node) {
@@ -190,10 +160,6 @@ impl Overseer for Ear {
             },
             _ => name == b"PING",
         }
-    }
-
-    fn ended(&self, _node: &Node, left: Vec<Request>) -> Vec<Request> {
-        left
     }
 }
 

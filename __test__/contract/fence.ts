@@ -47,7 +47,7 @@ export function fences(backend: Backend): void {
     target = await backend.freshTarget()
     connection = connect(target)
     data = new Data(target)
-    stores = await openStores(connection, backend.isCluster ? '{workflows}' : 'workflows')
+    stores = await openStores(connection)
   })
   after(() => Promise.all([connection.close(), data.close()]))
   beforeEach(() => data.clear())

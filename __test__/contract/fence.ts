@@ -37,7 +37,7 @@ function stale(key: string, fence: number, currentFence: number): (error: unknow
   }
 }
 
-export function fences(backend: Backend): void {
+export function fences(backend: Backend, journalPrefix = 'workflows'): void {
   let target: Target
   let connection: Connection
   let data: Data
@@ -47,7 +47,7 @@ export function fences(backend: Backend): void {
     target = await backend.freshTarget()
     connection = connect(target)
     data = new Data(target)
-    stores = await openStores(connection, backend.isCluster ? '{workflows}' : 'workflows')
+    stores = await openStores(connection, journalPrefix)
   })
   after(() => Promise.all([connection.close(), data.close()]))
   beforeEach(() => data.clear())

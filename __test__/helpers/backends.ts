@@ -27,7 +27,10 @@ export interface Backend {
 export type Suite = (backend: Backend) => void
 
 export interface SuiteOptions {
-  /** All keys of a place lie in one slot of a cluster: it has a `keyPrefix` with a hash tag. */
+  /**
+   * On a cluster also where all keys of a place lie in one slot: it has a `keyPrefix` with a hash tag. What takes steps
+   * without one is a single script there.
+   */
   tagged?: boolean
 }
 
@@ -72,7 +75,7 @@ function withDatabases<S extends { stop(): Promise<void> }>(
   }
 }
 
-function cluster({ tagged = false }: SuiteOptions): Backend {
+function cluster({ tagged = false }: SuiteOptions = {}): Backend {
   let servers: RedisCluster | undefined
   return {
     name: tagged ? 'a cluster, with a hash tag' : 'a cluster',
@@ -157,7 +160,8 @@ export function onEveryBackend(title: string, suite: Suite, options: SuiteOption
       (args) => SentinelTrio.start({ args }),
       ({ target }, db) => ({ ...target, db }),
     ),
-    cluster(options),
+    cluster(),
+    ...(options.tagged === true ? [cluster(options)] : []),
   ]
   for (const backend of backends) {
     describe(`${title} on ${backend.name}`, () => {

@@ -26,7 +26,7 @@ export interface Stores {
   journalRuns: RedisWorkflowStateService
 }
 
-/** `prefix` is that of the journal, which needs a hash tag in a cluster. */
+/** `prefix` is that of the journal. */
 export async function openStores(connection: Connection, prefix = 'workflows'): Promise<Stores> {
   return {
     runs: new RedisWorkflowStateService(connection),

@@ -2,11 +2,9 @@
 import assert from 'node:assert/strict'
 import { after, afterEach, before, describe, it } from 'node:test'
 import {
-  ConfigError,
   LockError,
   RedisExecutionCache,
   RedisSagaStore,
-  RedisWorkflowRunService,
   RedisWorkflowStateService,
   createRedisStore,
 } from '../../index.js'
@@ -318,14 +316,6 @@ describe('steps in a cluster', () => {
       assert.deepEqual(await data.keys(), ['other'])
       await cache.close()
     })
-  })
-
-  it('are not for runs of @pikku/core, whose keys must lie together', () => {
-    const expected = like({ type: ConfigError, code: 'CONFIG', message: /hash tag, such as "\{workflows\}"/ })
-    assert.throws(() => new RedisWorkflowRunService(target), expected)
-    assert.throws(() => new RedisWorkflowRunService(target, 'a}{b'), expected)
-    assert.doesNotThrow(() => new RedisWorkflowRunService(target, '{workflows}'))
-    assert.doesNotThrow(() => new RedisWorkflowRunService({ ...target, keyPrefix: '{app}:' }))
   })
 
   it(`${RUNS} runs lie evenly on the masters`, async () => {

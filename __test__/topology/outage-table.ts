@@ -64,15 +64,18 @@ const ASIDE = new Set(
   'HELLO PING CLIENT ROLE CLUSTER SUBSCRIBE UNSUBSCRIBE INFO SELECT ASKING ZADD ZREMRANGEBYSCORE'.split(' '),
 )
 
-export function isData([name = '']: string[]): boolean {
-  return !ASIDE.has(name)
+/** In a cluster, the indexes over runs are kept in the same words as the list of locks. */
+const RUNS = /^workflows:(runs|steps|workflow-names)/
+
+export function isData([name = '', key = '']: string[]): boolean {
+  return !ASIDE.has(name) || RUNS.test(key)
 }
 
 async function open(connection: Connection, target: Target) {
   return {
     runs: new RedisWorkflowStateService(connection),
-    service: await openService(connection, '{w}'),
-    journal: new RedisWorkflowRunService(connection, '{w}'),
+    service: await openService(connection),
+    journal: new RedisWorkflowRunService(connection),
     saga: new RedisSagaStore<Counter>({ redis: connection }),
     locks: new RedisLockManager(connection, { maxRetries: 0, warnings: false }),
     cache: new RedisExecutionCache(connection),

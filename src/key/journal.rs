@@ -26,14 +26,9 @@ impl JournalKeys {
         fence(record, self.outer)
     }
 
-    /// The same in a cluster, where scripts find keys in the data and must reach them all.
-    pub fn in_cluster(self) -> Result<Self> {
-        if has_tag(&self.prefix) {
-            return Ok(self);
-        }
-        let problem = "keyPrefix of workflows for @pikku/core in a cluster must have a hash tag, such as \
-                       \"{workflows}\": all their keys must lie together";
-        Err(Error::new(ErrorKind::Config, problem))
+    /// Whether all keys lie in one slot of a cluster, so that scripts may find keys in the data.
+    pub fn lie_together(&self) -> bool {
+        has_tag(&self.prefix)
     }
 
     /// What all keys start with, for scripts that build further ones.
@@ -84,6 +79,11 @@ impl JournalKeys {
         check_name("the workflow name", workflow)?;
         check_name("the graph hash", graph_hash)?;
         Ok(format!("{}:version:{workflow}:{graph_hash}", self.prefix))
+    }
+
+    /// The same for a request about a record, in the slot of it unless its key, or the prefix, has braces.
+    pub fn request_about(&self, record: &str, id: &str) -> String {
+        self.request(&format!("{{{record}}}:{id}"))
     }
 
     /// The string that says that this request was carried out.

@@ -62,6 +62,20 @@ fn stamped(entry: Vec<u8>, status: &str, now: u64) -> Vec<u8> {
     with(&entry, &format!("{status}At"), Some(now.to_string().as_bytes()))
 }
 
+/// Whether an entry says of this attempt that it has this status, and the result or error that goes with it.
+pub(super) fn says(entry: &[u8], attempt: u64, status: &str, payload: Option<(&str, &[u8])>) -> bool {
+    let member = |name: &str| {
+        let place = locate(entry, name)?;
+        Some(&entry[place.start + name.len() + 4..place.end])
+    };
+    member("attemptCount") == Some(attempt.to_string().as_bytes())
+        && member("status") == Some(quote(status.as_bytes()).as_slice())
+        && payload.is_none_or(|(field, json)| {
+            let json = (!json.is_empty()).then(|| quote(json));
+            member(field) == json.as_deref()
+        })
+}
+
 /// What an entry says of its step.
 pub(super) struct Subject<'a> {
     pub(super) id: &'a [u8],
@@ -150,6 +164,10 @@ mod tests {
         assert!(text(&again).ends_with(r#","createdAt":5,"runningAt":7,"failedAt":6}"#), "{}", text(&again));
         assert!(text(&again).contains(r#""stepName":"x,\"status\":\"failed\",\"error\":1""#));
         assert_eq!(moved(b"not an entry", "running", None, 1), None);
+        let error: &[u8] = br#"{"message":"\"},\"result\":1"}"#;
+        assert!(says(&failed, 2, "failed", Some(("error", error))) && says(&again, 2, "running", None));
+        assert!(!says(&failed, 1, "failed", None) && !says(&failed, 2, "failed", Some(("error", b""))));
+        assert!(!says(&again, 2, "pending", None) && !says(b"not an entry", 2, "running", None));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! through as bytes.
 //!
 //! - [`redis`]: one script an operation, in `lua/`, all of them after `shared.lua`
+//! - `steps`: the same in a cluster where the keys lie in several slots, in ordered steps of one key each, of which one
+//!   decides; the scripts are in `lua/steps/`
 //! - [`memory`]: the same in the embedded engine, with `indexes` and `lists` as its parts
 //! - [`history`]: the entries of a step's history, changed as text
 //!
@@ -19,6 +21,7 @@ mod lists;
 pub mod memory;
 pub mod redis;
 mod scripts;
+mod steps;
 
 use super::{Fields, StatusChange, Transition};
 use crate::connection::Backend;
@@ -249,8 +252,13 @@ pub trait JournalStore: Send + Sync {
 pub fn open(backend: &Backend, keys: JournalKeys) -> Result<Arc<dyn JournalStore>> {
     Ok(match backend {
         Backend::Server(client) => {
-            let keys = if client.is_cluster() { keys.in_cluster()? } else { keys };
-            Arc::new(redis::RedisJournal::new(Arc::clone(client), keys))
+            let together = keys.lie_together();
+            let journal = redis::RedisJournal::new(Arc::clone(client), keys);
+            if client.is_cluster() && !together {
+                Arc::new(steps::SteppedJournal::new(journal))
+            } else {
+                Arc::new(journal)
+            }
         }
         Backend::Memory(engine) => Arc::new(memory::MemoryJournal::new(Arc::clone(engine), keys)),
     })

@@ -27,14 +27,18 @@ const SCANNED_AT_ONCE: u64 = 1000;
 pub struct RedisJournal {
     pub(super) client: Arc<Client>,
     pub(super) keys: JournalKeys,
-    fence: Option<Fence>,
+    pub(super) fence: Option<Fence>,
 }
 
-fn texts(reply: Reply) -> Result<Vec<Vec<u8>>> {
+pub(super) fn texts(reply: Reply) -> Result<Vec<Vec<u8>>> {
     reply.into_list()?.into_iter().map(|text| Ok(text.into_bytes()?.unwrap_or_default())).collect()
 }
 
-fn pair(reply: Reply) -> Result<[Reply; 2]> {
+pub(super) fn texts_or_none(reply: Reply) -> Result<Vec<Option<Vec<u8>>>> {
+    reply.into_list()?.into_iter().map(Reply::into_bytes).collect()
+}
+
+pub(super) fn pair(reply: Reply) -> Result<[Reply; 2]> {
     <[Reply; 2]>::try_from(reply.into_list()?)
         .map_err(|_| Error::new(ErrorKind::Server, "a script answered something else than pairs"))
 }
@@ -46,7 +50,7 @@ impl RedisJournal {
     }
 
     /// What a write of anything of a run checks and raises.
-    fn guard(&self, run_id: &str) -> Option<Guard> {
+    pub(super) fn guard(&self, run_id: &str) -> Option<Guard> {
         let run = || self.keys.of("run", run_id);
         self.fence.map(|fence| fence.guard([run()], |run| self.keys.fence(run), None))
     }
@@ -58,7 +62,7 @@ impl RedisJournal {
 
     /// The names that follow `{prefix}:{kind}:` in keys, each at least once. Looks at all keys of the database, in
     /// small steps that each have the time of a call; the server goes on serving others in between.
-    async fn scan(&self, kind: &str) -> Result<Vec<Vec<u8>>> {
+    pub(super) async fn scan(&self, kind: &str) -> Result<Vec<Vec<u8>>> {
         let (start, pattern) = self.keys.start_and_pattern(kind);
         let mut names = Vec::new();
         let mut cursor = b"0".to_vec();

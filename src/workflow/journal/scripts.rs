@@ -43,7 +43,7 @@ impl RedisJournal {
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Reply> {
-        self.run(guard.as_ref(), self.client.call(), script, on_lost_reply, keys, arguments).await
+        self.run_script(guard.as_ref(), self.client.call(), script, on_lost_reply, keys, arguments).await
     }
 
     /// The same with a script that finds out whether it has run before: its next argument says whether it may have.
@@ -54,11 +54,23 @@ impl RedisJournal {
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Reply> {
-        let (call, guard) = (self.client.call(), guard.as_ref());
+        self.told(self.client.call(), guard, script, keys, arguments).await
+    }
+
+    /// The same as a part of a call.
+    pub(super) async fn told(
+        &self,
+        call: Call<'_>,
+        guard: Option<Guard>,
+        script: &'static Script,
+        keys: &[&str],
+        arguments: &[&[u8]],
+    ) -> Result<Reply> {
+        let guard = guard.as_ref();
         let told = |repeated: &'static [u8]| [&[repeated], arguments].concat();
-        match self.run(guard, call, script, OnLostReply::Report, keys, &told(b"0")).await {
+        match self.run_script(guard, call, script, OnLostReply::Report, keys, &told(b"0")).await {
             Err(unknown) if unknown.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
-                match self.run(guard, call, script, OnLostReply::Repeat, keys, &told(b"1")).await {
+                match self.run_script(guard, call, script, OnLostReply::Repeat, keys, &told(b"1")).await {
                     Ok(UNCLEAR) | Err(_) => Err(unknown),
                     reply => reply,
                 }
@@ -67,7 +79,7 @@ impl RedisJournal {
         }
     }
 
-    async fn run(
+    pub(super) async fn run_script(
         &self,
         guard: Option<&Guard>,
         call: Call<'_>,

@@ -16,8 +16,9 @@
 --   runs:indexed                  string: the runs of the original were added to these
 --   workflow-names                sorted set: names of workflows that have runs
 --
--- Keys that a script finds in the data are built here, not passed: the journal needs one server, or on a cluster a
--- prefix with a hash tag.
+-- Keys that a script finds in the data are built here, not passed: for one server, or on a cluster a prefix with a hash
+-- tag. Without, the scripts in `steps/` know one key each, of which they get what is below without using it.
+-- There, runs:idle holds all running runs, and readers ask the steps what is in flight.
 
 local P = ARGV[1]
 

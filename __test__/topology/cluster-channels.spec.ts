@@ -326,13 +326,19 @@ describe('without sharded channels', () => {
         ...(options as RedisClusterOptions),
       })
       const target = { cluster: cluster.addresses, ...user }
-      const locks = new RedisLockManager(target, PATIENT)
+      // The bus of a young cluster may lose a message; then a look at the lock makes up for it.
+      const locks = new RedisLockManager(target, { retryDelay: 3000, maxRetries: 20 })
       const [one, other] = [createWorkstation({ redis: target }), createWorkstation({ redis: target })]
       open.push(locks, one, other)
       const keys = Array.from({ length: 10 }, (_, index) => `job:${index}`)
       const contests = await Promise.all(keys.map((key) => Contest.begin(locks, key)))
       await Promise.all(keys.map((key) => heardOnBus(cluster, key)))
-      await Promise.all(contests.map((contest) => contest.end()))
+      const begin = performance.now()
+      const woken = contests.map(async (contest) => {
+        await contest.end()
+        return performance.now() - begin < 2000
+      })
+      assert.ok((await Promise.all(woken)).filter(Boolean).length >= 5)
       const heard = new Set<number | undefined>()
       await one.watchProgress({ progress: ({ state }) => void heard.add(state?.completedSteps) })
       await other.startWorkflowTracking('e', 'wf', 3)

@@ -179,7 +179,7 @@ describe('access rights as documented, with the default names', () => {
 
   for (const name of ['lock', 'ferroflow', 'managed'])
     it(`${name}: locks that are awaited in order, renewed, listed, inspected and taken away`, async () => {
-      if (name === 'managed') await admin.command('ACL', 'SETUSER', name, ...MANAGED.split(' '))
+      if (name === 'managed') await admin.setUser(name, ...MANAGED.split(' '))
       const locks = new RedisLockManager(target(name), { fair: true, retryDelay: 100, defaultTTL: 400 })
       const key = `job of ${name}`
       const order: string[] = []
@@ -233,7 +233,7 @@ describe('a missing right', () => {
     run: (connection: Connection) => Promise<unknown>,
   ): Promise<ServerError> {
     user += 1
-    await admin.command('ACL', 'SETUSER', `u${user}`, ...`on >pw ~* &* -@all ${rules}`.split(' '))
+    await admin.setUser(`u${user}`, ...`on >pw ~* &* -@all ${rules}`.split(' '))
     const connection = connect(`redis://u${user}:pw@127.0.0.1:${server.port}`)
     try {
       return await run(connection).then(

@@ -81,7 +81,7 @@ describe('a lock that replicas must know of', () => {
   })
 
   it('is free again if the user may not ask', async () => {
-    await client.command('ACL', 'SETUSER', 'modest', 'on', `>${SECRET}`, '~*', '&*', '+@all', '-wait')
+    await client.setUser('modest', 'on', `>${SECRET}`, '~*', '&*', '+@all', '-wait')
     const modest = new RedisLockManager({ port: master.port, username: 'modest', password: SECRET })
     await assert.rejects(
       modest.acquire('k', options),
@@ -196,18 +196,7 @@ describe('a user who may do little', () => {
   afterEach(() => client.command('FLUSHALL'))
 
   async function managerOf(...rights: string[]): Promise<RedisLockManager> {
-    await client.command(
-      'ACL',
-      'SETUSER',
-      'modest',
-      'reset',
-      'on',
-      `>${SECRET}`,
-      '~*',
-      '&*',
-      '+@all',
-      ...rights,
-    )
+    await client.setUser('modest', 'reset', 'on', `>${SECRET}`, '~*', '&*', '+@all', ...rights)
     return new RedisLockManager({ port: server.port, username: 'modest', password: SECRET })
   }
 

@@ -114,6 +114,16 @@ export class RespClient {
     )
   }
 
+  /** Sets a user by these rules. Those for channels are left out where the server knows none, as Redis 6.0 does. */
+  async setUser(name: string, ...rules: readonly string[]): Promise<void> {
+    try {
+      await this.command('ACL', 'SETUSER', name, ...rules)
+    } catch (error) {
+      if (!String(error).includes("modifier '&")) throw error
+      await this.command('ACL', 'SETUSER', name, ...rules.filter((rule) => !rule.startsWith('&')))
+    }
+  }
+
   /** How often each command ran since `resetCommandStats`, by its name in lower case (`set`, `client|list`). */
   async commandStats(): Promise<Record<string, CommandStats>> {
     const info = await this.info('commandstats')

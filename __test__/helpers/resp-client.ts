@@ -119,8 +119,9 @@ export class RespClient {
     try {
       await this.command('ACL', 'SETUSER', name, ...rules)
     } catch (error) {
-      if (!String(error).includes("modifier '&")) throw error
-      await this.command('ACL', 'SETUSER', name, ...rules.filter((rule) => !rule.startsWith('&')))
+      if (!/modifier '(?:&|resetchannels)/.test(String(error))) throw error
+      const known = rules.filter((rule) => !/^(?:&|resetchannels$)/.test(rule))
+      await this.command('ACL', 'SETUSER', name, ...known)
     }
   }
 

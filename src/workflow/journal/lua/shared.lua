@@ -93,6 +93,36 @@ local function changed_since(last, now)
   return (tonumber(last) or 0) > tonumber(now)
 end
 
+-- Changes the status of the run KEYS[1], which has the status `from` since `last`, unless it has ended for good. ARGV[2]
+-- is 1 if an earlier attempt of this very call may have happened; from `first` on there are further fields and values.
+-- Returns whether it did, and the script's answer: 1 if the change is stored, 2 if the run's end is final, 3 if nobody
+-- can tell whether the earlier attempt happened.
+local function change_status(from, last, status, now, first)
+  local repeated = ARGV[2] == '1'
+  if from == 'completed' or from == 'cancelled' then
+    -- Ending once more, as a message delivered twice does, changes nothing.
+    return false, from == status and 1 or repeated and 3 or 2
+  end
+  if repeated then
+    local ours = from == status
+    for i = first, #ARGV, 2 do
+      ours = ours and redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1]
+    end
+    if ours then
+      return false, 1
+    end
+    if changed_since(last, now) then
+      return false, 3
+    end
+  end
+  redis.call('HSET', KEYS[1], 'status', status, 'updatedAt', later(last, now), unpack(ARGV, first))
+  -- What an earlier attempt failed with is no error of a run that goes on or has completed.
+  if status ~= 'failed' and ARGV[first] ~= 'error' and ARGV[first + 2] ~= 'error' then
+    redis.call('HDEL', KEYS[1], 'error')
+  end
+  return true, 1
+end
+
 -- When an attempt reached a status.
 local function stamped(entry, status, now)
   return status == 'pending' and entry or with(entry, status .. 'At', now)

@@ -14,27 +14,10 @@ local stored = redis.call('HMGET', KEYS[1], 'id', 'status', 'workflow', 'created
 if not stored[1] then
   return 0
 end
-local repeated, status, now = ARGV[2] == '1', ARGV[4], ARGV[5]
-if stored[2] == 'completed' or stored[2] == 'cancelled' then
-  -- Ending once more, as a message delivered twice does, changes nothing.
-  return stored[2] == status and 1 or repeated and 3 or 2
-end
-if repeated then
-  local ours = stored[2] == status
-  for i = 6, #ARGV, 2 do
-    ours = ours and redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1]
-  end
-  if ours then
-    return 1
-  end
-  if changed_since(stored[5], now) then
-    return 3
-  end
-end
-redis.call('HSET', KEYS[1], 'status', status, 'updatedAt', later(stored[5], now), unpack(ARGV, 6))
--- What an earlier attempt failed with is no error of a run that goes on or has completed.
-if status ~= 'failed' and ARGV[6] ~= 'error' and ARGV[8] ~= 'error' then
-  redis.call('HDEL', KEYS[1], 'error')
+local status, now = ARGV[4], ARGV[5]
+local changed, answer = change_status(stored[2], stored[5], status, now, 6)
+if not changed then
+  return answer
 end
 place_run(ARGV[3], stored[3] or '', tonumber(stored[4]) or now, stored[2], status)
 place_idle(ARGV[3], now)

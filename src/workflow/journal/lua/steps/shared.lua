@@ -1,6 +1,6 @@
 -- Follows the `shared.lua` of all scripts where the keys of a run lie in several slots of a cluster: here each script
--- knows one key only. Every change of a step is later than the one before it, so that the notes of several changes in the history
--- come out the same in any order.
+-- knows one key only. Every change of a step is later than the one before it, so that the notes of several changes in
+-- the history come out the same in any order.
 
 -- What the other keys are brought up to.
 local function look()

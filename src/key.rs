@@ -316,6 +316,7 @@ mod tests {
                 let beside = [
                     keys.fence_counter(key),
                     keys.tombstone(key, "c:{x}"),
+                    keys.any_tombstone(key),
                     keys.queue(key),
                     keys.leases(key),
                 ];

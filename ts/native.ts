@@ -2,11 +2,13 @@ import * as binding from '../js-binding.js'
 import { fromNative } from './errors.js'
 
 /**
- * Waits for the native core, and makes its errors public ones. Not an `async` function: one that waits takes some 400
+ * Waits for the native core, makes its errors public ones, and does `then` with what it answers. Not an `async` function: one that waits takes some 400
  * bytes more, ten thousand may wait in an outage, and V8 lets several times as much pile up before it collects.
  */
-export function settled<T>(promise: Promise<T>): Promise<T> {
-  return promise.then(undefined, rethrow)
+export function settled<T>(promise: Promise<T>): Promise<T>
+export function settled<T, R>(promise: Promise<T>, then: (answer: T) => R): Promise<R>
+export function settled<T, R>(promise: Promise<T>, then?: (answer: T) => R): Promise<T | R> {
+  return promise.then(then, rethrow)
 }
 
 function rethrow(error: unknown): never {

@@ -61,6 +61,11 @@ impl LockKeys {
         format!("{}:{claim}", self.beside(key, "withdrawn"))
     }
 
+    /// The string that is there while there may be tombstones: without it, nobody need look for one.
+    pub fn any_tombstone(&self, key: &str) -> String {
+        format!("{}:any", self.beside(key, "withdrawn"))
+    }
+
     /// The string that keeps the answer to a request about a lock.
     pub fn request(&self, key: &str, id: &str) -> String {
         format!("{}:{id}", self.beside(key, "request"))
@@ -86,10 +91,13 @@ impl LockKeys {
         format!("{}{OWN}held", self.prefix)
     }
 
-    /// The channel on which a release of a lock is announced. Built from the full key, so that every process
-    /// that competes for the lock listens to the same one.
+    /// What the channel on which a release of a lock is announced begins with; the full key follows, so that every
+    /// process that competes for the lock listens to the same one.
+    pub const RELEASED: &str = "ferroflow:released:";
+
+    /// The channel on which a release of a lock is announced.
     pub fn released(lock_key: &str) -> String {
-        format!("ferroflow:released:{lock_key}")
+        format!("{}{lock_key}", Self::RELEASED)
     }
 
     /// The same with its name in a cluster, which lies in the slot of the lock: a script may publish nowhere else.

@@ -1,10 +1,10 @@
 //! The locks of one owner: what it holds, who waits for what, and how all that ends.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
@@ -28,6 +28,9 @@ const WITHDRAW_RETRY: Duration = Duration::from_millis(500);
 /// So many locks are remembered without a look at whether their time is over.
 const FORGET_AT: usize = 1024;
 
+/// By token. Each has a random part of our own making, so the hash need not be safe from who chooses keys.
+pub(super) type HeldLocks = FxHashMap<String, Held>;
+
 /// The locks of one owner, in one store.
 pub struct Locks {
     /// Where they are.
@@ -41,7 +44,7 @@ pub struct Locks {
     plain_signature: Signature,
     /// Whether they are entered in the list.
     listed: bool,
-    held: Mutex<HashMap<String, Held>>,
+    held: Mutex<HeldLocks>,
     /// The highest fence known here.
     floor: AtomicU64,
     /// How many locks must be known before those whose time is over are looked for.
@@ -131,7 +134,7 @@ impl Locks {
         self.floor.load(Ordering::Relaxed)
     }
 
-    pub(super) fn held(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+    pub(super) fn held(&self) -> MutexGuard<'_, HeldLocks> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -188,7 +191,7 @@ impl Locks {
     }
 
     /// Takes the locks out that nobody keeps and whose time is over.
-    pub(super) fn forget_expired(held: &mut HashMap<String, Held>, now: Moment) -> Vec<(String, u64)> {
+    pub(super) fn forget_expired(held: &mut HeldLocks, now: Moment) -> Vec<(String, u64)> {
         let mut listed = Vec::new();
         held.retain(|_, held| {
             let over = held.is_over(now);

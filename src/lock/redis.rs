@@ -1,31 +1,29 @@
 //! Locks on a Redis server: a string that holds the owner's token, and a few keys of our own beside the locks.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 
-use super::token::Token;
 use super::{
-    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, QUEUE_LEASE, Release,
-    ReleaseWatch, Replicas, STRAY_ATTEMPT,
+    Attempt, Claim, Extent, Inspection, Listed, LockStore, Ownership, Page, Release, ReleaseWatch,
+    STRAY_ATTEMPT,
 };
-use crate::connection::client::{Call, Client};
+use crate::connection::client::Client;
 use crate::connection::command::Command;
 use crate::connection::pubsub::Subscription;
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
 use crate::script::{OnLostReply, REQUEST_KEPT, Script, request_id};
-use crate::time::{Millis, unix_micros};
+use crate::time::Millis;
 
+mod acquire;
 mod bulk;
 mod release;
 
-use bulk::{attempt_all, complete, may_concern_one};
 use release::ownership;
 
-static ACQUIRE: Script = Script::new(include_str!("lua/acquire_lock.lua"));
 static WITHDRAW: Script = Script::new(include_str!("lua/withdraw_claim.lua"));
 static EXTEND: Script = Script::new(include_str!("lua/extend_lock.lua"));
 static INSPECT: Script = Script::new(include_str!("lua/inspect_lock.lua"));
@@ -35,104 +33,14 @@ static FORCE_RELEASE: Script = Script::new(include_str!("lua/force_release.lua")
 pub struct RedisLocks {
     client: Arc<Client>,
     keys: LockKeys,
+    /// Until when there may be tombstones, in milliseconds since boot.
+    tombstones_until: AtomicU64,
 }
 
 impl RedisLocks {
     /// Locks with these keys.
     pub fn new(client: Arc<Client>, keys: LockKeys) -> Self {
-        Self { client, keys }
-    }
-
-    /// Makes one attempt. `unknown` is the error of one that was made before, together with others.
-    async fn attempt(&self, call: Call<'_>, claim: &Claim, unknown: Option<Error>) -> Result<Attempt> {
-        let lock = self.keys.lock(&claim.key)?;
-        let (counter, tombstone) =
-            (self.keys.fence_counter(&claim.key), self.keys.tombstone(&claim.key, &claim.id));
-        let (queue, leases) = (self.keys.queue(&claim.key), self.keys.leases(&claim.key));
-        let keys = [lock.as_str(), &counter, &tombstone, &queue, &leases];
-        let keys = if claim.fair { &keys[..] } else { &keys[..3] };
-        let outcome = match claim.replicas {
-            None => attempt_until_answered(call, claim, keys, unknown).await.and_then(attempt),
-            Some(replicas) => self.acquire_replicated(claim, replicas, keys).await,
-        };
-        outcome.map_err(|error| error.about(&lock))
-    }
-
-    /// Takes a lock and waits for replicas. A grant of which too few know, or of which nobody can say who knows, is not
-    /// replicated.
-    async fn acquire_replicated(&self, claim: &Claim, replicas: Replicas, keys: &[&str]) -> Result<Attempt> {
-        let lock = self.keys.lock(&claim.key)?;
-        let client = self.client.waiter()?;
-        if client.session_of(&lock).is_none() {
-            client.ping().await?;
-        }
-        let session = client.session_of(&lock);
-        let attempt = attempt(attempt_until_answered(client.call(), claim, keys, None).await?)?;
-        if !matches!(attempt, Attempt::Granted { .. }) {
-            return Ok(attempt);
-        }
-        // WAIT speaks of what its own connection wrote, and after a loss nobody knows whether that was the grant.
-        match client.wait(&lock, replicas.count, replicas.timeout.into()).await {
-            Ok(_) if client.session_of(&lock) != session => Ok(Attempt::NotReplicated { reached: 0 }),
-            Ok(reached) if reached < replicas.count => Ok(Attempt::NotReplicated { reached }),
-            Ok(_) => Ok(attempt),
-            Err(error) if error.kind().retryable() || error.kind() == ErrorKind::OutcomeUnknown => {
-                Ok(Attempt::NotReplicated { reached: 0 })
-            }
-            Err(error) => {
-                // The caller hears why it has no lock, so it must not have one.
-                drop(self.withdraw(&claim.key, &claim.id).await);
-                Err(error)
-            }
-        }
-    }
-}
-
-/// Sends an attempt, and again when its connection is lost. The script is told how often, as an earlier copy may
-/// still arrive: it must neither take the lock after its release nor change the time left.
-/// `unknown` is the error of an attempt that was sent before, together with others.
-async fn attempt_until_answered(
-    call: Call<'_>,
-    claim: &Claim,
-    keys: &[&str],
-    mut unknown: Option<Error>,
-) -> Result<Reply> {
-    let (ttl, floor) = (claim.ttl.get().to_string(), claim.floor.to_string());
-    let (micros, lease) = (unix_micros().to_string(), QUEUE_LEASE.get().to_string());
-    let mut claim = claim.clone();
-    loop {
-        let number = claim.number().to_string();
-        let stray = if claim.repetition > 0 { STRAY_ATTEMPT.get() } else { 0 }.to_string();
-        let arguments =
-            [&claim.id, &ttl, &floor, &micros, &number, &stray, &lease].map(|word| word.as_bytes());
-        let arguments = if claim.fair { &arguments[..] } else { &arguments[..6] };
-        match ACQUIRE.run(call, OnLostReply::Report, keys, arguments).await {
-            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
-                claim.repetition += 1;
-                unknown = Some(error);
-            }
-            // This copy was not sent, or was refused, but one before it was sent.
-            Err(error) if error.kind() != ErrorKind::WrongType => return Err(unknown.unwrap_or(error)),
-            reply => return reply,
-        }
-    }
-}
-
-/// The answer of an attempt to take a lock.
-fn attempt(reply: Reply) -> Result<Attempt> {
-    match reply {
-        Reply::Bytes(token) => {
-            let token = String::from_utf8(token).map_err(|_| unexpected())?;
-            let fence = Token::fence_of(&token)?;
-            Ok(Attempt::Granted { token, fence })
-        }
-        Reply::List(parts) => {
-            let mut parts = parts.into_iter();
-            let wait = parts.next().map_or(Ok(-1), Reply::into_int)?;
-            let holder = parts.next().map_or(Ok(None), Reply::into_bytes)?;
-            Ok(Attempt::Held { look_again: ttl_left(wait), holder })
-        }
-        _ => Err(Error::new(ErrorKind::Closed, "the attempt was given up before it arrived")),
+        Self { client, keys, tombstones_until: AtomicU64::new(0) }
     }
 }
 
@@ -144,7 +52,7 @@ fn ttl_left(pttl: i64) -> Option<Millis> {
 #[async_trait]
 impl LockStore for RedisLocks {
     async fn try_acquire(&self, claim: &Claim) -> Result<Attempt> {
-        self.attempt(self.client.call(), claim, None).await
+        self.acquire_alone(self.client.call(), claim, None).await
     }
 
     fn gains_by_rounds(&self) -> bool {
@@ -152,30 +60,7 @@ impl LockStore for RedisLocks {
     }
 
     async fn try_acquire_all(&self, claims: &[Claim]) -> Vec<Result<Attempt>> {
-        let call = self.client.call();
-        let locks: Result<Vec<_>> = claims.iter().map(|claim| self.keys.lock(&claim.key)).collect();
-        let together = claims.len() > 1 && self.gains_by_rounds();
-        let each_alone = async || join_all(claims.iter().map(|claim| self.attempt(call, claim, None))).await;
-        let (true, Ok(locks)) = (together, locks) else { return each_alone().await };
-        match attempt_all(call, &self.keys, &locks, claims).await {
-            Ok(replies) => {
-                let answers = replies.into_iter().zip(&locks).map(|(reply, lock)| match reply {
-                    Reply::Nil => None,
-                    reply => Some(attempt(reply).map_err(|error| error.about(lock))),
-                });
-                complete(answers, claims, |claim| Box::pin(self.attempt(call, claim, None))).await
-            }
-            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
-                let again = claims.iter().map(|claim| {
-                    let repetition = Claim { repetition: claim.repetition + 1, ..claim.clone() };
-                    let unknown = Some(error.clone());
-                    async move { self.attempt(call, &repetition, unknown).await }
-                });
-                join_all(again).await
-            }
-            Err(error) if may_concern_one(&error) && call.has_time_left() => each_alone().await,
-            Err(error) => locks.iter().map(|lock| Err(error.clone().about(lock))).collect(),
-        }
+        self.acquire_together(claims).await
     }
 
     async fn release(&self, key: &str, token: &str) -> Result<Release> {
@@ -188,13 +73,13 @@ impl LockStore for RedisLocks {
 
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()> {
         let lock = self.keys.lock(key)?;
-        let (tombstone, queue, leases) =
-            (self.keys.tombstone(key, claim), self.keys.queue(key), self.keys.leases(key));
+        let (tombstone, any_tombstone) = (self.keys.tombstone(key, claim), self.keys.any_tombstone(key));
+        let (queue, leases) = (self.keys.queue(key), self.keys.leases(key));
         let channel = LockKeys::announced(&lock);
         let sharded = self.client.sharded_name(&channel);
         let stray = STRAY_ATTEMPT.get().to_string();
         let arguments = [claim, &channel.name, &stray, sharded].map(str::as_bytes);
-        let keys = [lock.as_str(), &tombstone, &queue, &leases];
+        let keys = [lock.as_str(), &tombstone, &queue, &leases, &any_tombstone];
         let reply = WITHDRAW.run(self.client.call(), OnLostReply::Repeat, &keys, &arguments).await;
         reply.map(drop).map_err(|error| error.about(&lock))
     }

@@ -10,8 +10,9 @@ use super::io_thread::{self, Work};
 
 /// So many calls leave together. While the server is at work on them, the next ones are made.
 const TOGETHER: usize = 16;
-/// A burst is over after so long at the latest, if the thread looks.
+/// A burst is over after so long at the latest, if the thread looks, which it does at every fourth call.
 const LONGEST: Duration = Duration::from_micros(200);
+const LOOK_EVERY: usize = 4;
 /// If it does not, as it is busy with something else, the I/O thread ends the burst.
 const LONGEST_UNSEEN: Duration = Duration::from_millis(1);
 
@@ -72,7 +73,8 @@ pub(super) fn called() {
     let still_expected = BURST.with_borrow_mut(|burst| {
         let burst = burst.as_mut()?;
         burst.made += 1;
-        let over = burst.made >= burst.expected.min(TOGETHER) || burst.since.elapsed() >= LONGEST;
+        let over = burst.made >= burst.expected.min(TOGETHER)
+            || (burst.made.is_multiple_of(LOOK_EVERY) && burst.since.elapsed() >= LONGEST);
         over.then(|| burst.expected.saturating_sub(burst.made))
     });
     match still_expected {

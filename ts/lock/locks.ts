@@ -100,20 +100,19 @@ export class Locks {
     return grant instanceof LockError ? null : this.#held(key, grant, terms)
   }
 
-  /** `true` if it was freed, `false` if nobody holds it, otherwise who does (nothing, if that is not known). */
-  async release(key: string, token: string): Promise<boolean | { holder?: LockHolder }> {
-    const answering = this.#native.release(checkName('the lock key', key), checkName('the token', token))
-    try {
-      return toOwnership(await answering)
-    } catch (error) {
-      throw fromNative(error)
-    }
+  /**
+   * `true` if it was freed, `false` if nobody holds it, otherwise who does (nothing, if that is not known). Throws at once
+   * what is wrong with the arguments.
+   */
+  release(key: string, token: string): Promise<boolean | { holder?: LockHolder }> {
+    const [name, owner] = [checkName('the lock key', key), checkName('the token', token)]
+    return settled(this.#native.release(name, owner), toOwnership)
   }
 
   /** `true` if it was extended, `false` if nobody holds it, otherwise who does (nothing, if that is not known). */
   async extend(key: string, token: string, ttl: number): Promise<boolean | { holder?: LockHolder }> {
     const [name, owner] = [checkName('the lock key', key), checkName('the token', token)]
-    return toOwnership(await settled(this.#native.extend(name, owner, checkTtl('ttl', ttl))))
+    return settled(this.#native.extend(name, owner, checkTtl('ttl', ttl)), toOwnership)
   }
 
   async isLocked(key: string): Promise<boolean> {

@@ -3,8 +3,9 @@
 -- KEYS[1]  the lock
 -- KEYS[2]  counter of the fences
 -- KEYS[3]  tombstone of this claim: empty if it was given up, or the number below which its attempts come too late
--- KEYS[4]  queue of the waiting claims, by arrival (only for a fair attempt)
--- KEYS[5]  their leases, by expiry (only for a fair attempt)
+-- KEYS[4]  says that there are tombstones
+-- KEYS[5]  queue of the waiting claims, by arrival (only for a fair attempt)
+-- KEYS[6]  their leases, by expiry (only for a fair attempt)
 -- ARGV[1]  the claim: what the token of this acquisition starts with
 -- ARGV[2]  TTL in milliseconds
 -- ARGV[3]  the highest fence that the caller has seen
@@ -25,6 +26,7 @@ if bar and (bar == '' or tonumber(ARGV[5]) < tonumber(bar)) then
 end
 if ARGV[6] ~= '0' then
   -- An earlier copy would take the lock for nobody if it came after the release, or change its time left.
+  redis.call('SET', KEYS[4], '', 'PX', ARGV[6])
   redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
 end
 local micros = tonumber(ARGV[4])
@@ -36,8 +38,8 @@ local now = math.floor(micros / 1000)
 
 local first = true
 local lead_lease = -1
-if KEYS[4] then
-  local queue, leases = KEYS[4], KEYS[5]
+if KEYS[5] then
+  local queue, leases = KEYS[5], KEYS[6]
   redis.call('ZADD', leases, now + tonumber(ARGV[7]), claim)
   for _, dead in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now)) do
     redis.call('ZREM', queue, dead)
@@ -76,8 +78,8 @@ elseif first then
 else
   return {lead_lease}
 end
-if KEYS[4] then
-  redis.call('ZREM', KEYS[4], claim)
+if KEYS[5] then
   redis.call('ZREM', KEYS[5], claim)
+  redis.call('ZREM', KEYS[6], claim)
 end
 return holder

@@ -4,6 +4,7 @@
 -- KEYS[2]  tombstone of the claim
 -- KEYS[3]  queue of the waiting claims
 -- KEYS[4]  their leases
+-- KEYS[5]  says that there are tombstones
 -- ARGV[1]  the claim
 -- ARGV[2]  channel on which releases of this lock are announced
 -- ARGV[3]  how long an attempt may still be on its way, in milliseconds
@@ -16,6 +17,7 @@ local holder = redis.pcall('GET', KEYS[1])
 if type(holder) == 'table' then
   return holder
 end
+redis.call('SET', KEYS[5], '', 'PX', ARGV[3])
 redis.call('SET', KEYS[2], '', 'PX', ARGV[3])
 local waited = redis.call('ZREM', KEYS[3], claim)
 redis.call('ZREM', KEYS[4], claim)

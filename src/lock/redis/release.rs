@@ -72,6 +72,7 @@ impl RedisLocks {
                     Reply::Int(ALONE) => None,
                     reply => Some(ownership(reply).map(Release::Answered)),
                 });
+                let answers = answers.collect();
                 complete(answers, all, |(key, token)| Box::pin(self.release_alone(call, key, token))).await
             }
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {

@@ -16,6 +16,7 @@ use super::node::{CLOSE_TIMEOUT, Node, Role, deliver, ping};
 use super::overseer::Sharded;
 use super::reply;
 use crate::error::{Error, ErrorKind};
+use crate::runtime::io_thread::note_activity;
 use crate::runtime::pause::Pauses;
 
 /// So many replies missing in a row mean that nobody is there any more.
@@ -151,6 +152,10 @@ impl Driver<'_> {
             Value::Array(items) if self.node.role == Role::Subscriber => as_push(items),
             other => other,
         };
+        if let Value::Push { kind: PushKind::Message | PushKind::SMessage, .. } = &value {
+            // Whoever waited for it is likely to ask for something now, and to wait for the answer.
+            note_activity();
+        }
         match value {
             Value::Push { kind: PushKind::Message, data } => {
                 if let Ok([Value::BulkString(channel), Value::BulkString(payload)]) =

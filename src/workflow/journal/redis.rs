@@ -15,7 +15,7 @@ use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fence::{Fence, Guard};
 use crate::key::{JournalKeys, check_name};
-use crate::script::OnLostReply::{Read, Repeat, Report};
+use crate::script::OnLostReply::{Read, Repeat};
 use crate::script::{REQUEST_KEPT, request_id};
 use crate::workflow::Fields;
 
@@ -204,12 +204,13 @@ impl JournalStore for RedisJournal {
         function: Option<&str>,
         now: u64,
     ) -> Result<Claim> {
-        let key = self.keys.step(run_id, step_name)?;
-        let now = now.to_string();
-        let mut arguments = vec![run_id.as_bytes(), now.as_bytes()];
+        let (key, request) = (self.keys.step(run_id, step_name)?, self.keys.request(&request_id()));
+        let (now, kept) = (now.to_string(), REQUEST_KEPT.get().to_string());
+        let mut arguments = vec![run_id.as_bytes(), now.as_bytes(), kept.as_bytes()];
         arguments.extend(function.map(str::as_bytes));
-        // Not repeated: the claim of another in the same millisecond would look like ours.
-        let reply = self.script(self.guard(run_id), &CLAIM_STEP, Report, &[&key], &arguments).await?;
+        let keys = [key.as_str(), &request];
+        // A request id, since the claim of another in the same millisecond would look like ours.
+        let reply = self.script_told(self.guard(run_id), &CLAIM_STEP, &keys, &arguments).await?;
         let mut words = reply.into_list()?.into_iter();
         let outcome = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
         Ok(match (outcome.as_slice(), words.next()) {

@@ -1,24 +1,42 @@
 -- Takes a step for execution: of all who try, one gets it.
 --
 -- KEYS[1]  hash of the step
--- ARGV[2]  run id
--- ARGV[3]  updatedAt, milliseconds since 1970
--- ARGV[4]  the function that is to run it (not if it has none)
+-- KEYS[2]  says that this very request was carried out, for a copy of it: updatedAt of the claim, or no text if it came to
+--          nothing
+-- ARGV[2]  1 if an earlier attempt of this very call may have happened
+-- ARGV[3]  run id
+-- ARGV[4]  updatedAt, milliseconds since 1970
+-- ARGV[5]  how long KEYS[2] is kept, in milliseconds
+-- ARGV[6]  the function that is to run it (not if it has none)
 --
--- Returns the outcome (missing, mismatch, taken, or claimed), and if claimed the fields and values of the step.
+-- Returns the outcome (missing, mismatch, taken, or claimed), and if claimed the fields and values of the step; 3 if the
+-- step was claimed and has changed since.
 
-local step = load(KEYS[1], #ARGV[2])
-if not step or step.run ~= ARGV[2] then
-  return { 'missing' }
+local step = load(KEYS[1], #ARGV[3])
+local answered = redis.call('GET', KEYS[2])
+if answered then
+  if answered ~= '' and redis.call('HGET', KEYS[1], 'updatedAt') == answered then
+    return { 'claimed', redis.call('HGETALL', KEYS[1]) }
+  end
+  return 3
 end
-if (redis.call('HGET', KEYS[1], 'rpcName') or nil) ~= ARGV[4] then
-  return { 'mismatch' }
-end
-if step.status == 'failed' then
-  begin_attempt(step, 'running', ARGV[3])
+local outcome = 'claimed'
+if not step or step.run ~= ARGV[3] then
+  outcome = 'missing'
+elseif (redis.call('HGET', KEYS[1], 'rpcName') or nil) ~= ARGV[6] then
+  outcome = 'mismatch'
+elseif step.status == 'failed' then
+  begin_attempt(step, 'running', ARGV[4])
 elseif step.status == 'pending' or step.status == 'scheduled' then
-  move(step, 'running', ARGV[3])
+  move(step, 'running', ARGV[4])
 else
-  return { 'taken' }
+  outcome = 'taken'
 end
-return { 'claimed', redis.call('HGETALL', KEYS[1]) }
+if outcome == 'claimed' then
+  redis.call('SET', KEYS[2], redis.call('HGET', KEYS[1], 'updatedAt'), 'PX', ARGV[5])
+  return { outcome, redis.call('HGETALL', KEYS[1]) }
+elseif ARGV[2] == '1' then
+  -- An earlier copy that comes late would claim the step for nobody.
+  redis.call('SET', KEYS[2], '', 'PX', ARGV[5])
+end
+return { outcome }

@@ -277,13 +277,13 @@ impl JournalStore for SteppedJournal {
         now: u64,
     ) -> Result<Claim> {
         let (key, call) = (self.keys().step(run_id, step_name)?, self.call());
-        let now = now.to_string();
-        let mut arguments = vec![run_id.as_bytes(), now.as_bytes()];
+        let request = self.keys().request_about(&key, &request_id());
+        let (now, kept) = (now.to_string(), REQUEST_KEPT.get().to_string());
+        let mut arguments = vec![run_id.as_bytes(), now.as_bytes(), kept.as_bytes()];
         arguments.extend(function.map(str::as_bytes));
-        let guard = self.guard(run_id, &key);
-        // Not repeated: the claim of another in the same millisecond would look like ours.
-        let reply =
-            self.plain.run_script(guard.as_ref(), call, &CLAIM_STEP, Report, &[&key], &arguments).await?;
+        let (keys, guard) = ([key.as_str(), &request], self.guard(run_id, &key));
+        // A request id, since the claim of another in the same millisecond would look like ours.
+        let reply = self.plain.told(call, guard, &CLAIM_STEP, &keys, &arguments).await?;
         let mut words = reply.into_list()?.into_iter();
         let outcome = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
         let fields = words.next();

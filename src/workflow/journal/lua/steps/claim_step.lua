@@ -1,27 +1,48 @@
 -- Takes a step for execution: of all who try, one gets it.
 --
 -- KEYS[1]  hash of the step
--- ARGV[2]  run id
--- ARGV[3]  updatedAt, milliseconds since 1970
--- ARGV[4]  the function that is to run it (not if it has none)
+-- KEYS[2]  says that this very request was carried out, for a copy of it: the step before the claim and updatedAt of the
+--          claim, packed, or no text if it came to nothing
+-- ARGV[2]  1 if an earlier attempt of this very call may have happened
+-- ARGV[3]  run id
+-- ARGV[4]  updatedAt, milliseconds since 1970
+-- ARGV[5]  how long KEYS[2] is kept, in milliseconds
+-- ARGV[6]  the function that is to run it (not if it has none)
 --
 -- Returns the outcome (missing, mismatch, taken, or claimed), and if claimed the fields and values of the step, and the
--- step before and after.
+-- step before and after; 3 if the step was claimed and has changed since.
 
-local step = load(KEYS[1], #ARGV[2])
-if not step or step.run ~= ARGV[2] then
-  return { 'missing' }
+local step = load(KEYS[1], #ARGV[3])
+local answered = redis.call('GET', KEYS[2])
+if answered and answered ~= '' then
+  local before, moment = cmsgpack.unpack(answered)
+  local after = look()
+  if after[7] == moment then
+    return { 'claimed', redis.call('HGETALL', KEYS[1]), before, after }
+  end
 end
-if (redis.call('HGET', KEYS[1], 'rpcName') or nil) ~= ARGV[4] then
-  return { 'mismatch' }
+if answered then
+  return 3
 end
-local before = look()
-local moment = later(before[7], ARGV[3])
-if step.status == 'failed' then
+local outcome, before = 'claimed', look()
+local moment = later(before[7], ARGV[4])
+if not step or step.run ~= ARGV[3] then
+  outcome = 'missing'
+elseif (redis.call('HGET', KEYS[1], 'rpcName') or nil) ~= ARGV[6] then
+  outcome = 'mismatch'
+elseif step.status == 'failed' then
   begin(step, 'running', moment)
 elseif step.status == 'pending' or step.status == 'scheduled' then
   change('running', moment)
 else
-  return { 'taken' }
+  outcome = 'taken'
 end
-return { 'claimed', redis.call('HGETALL', KEYS[1]), before, look() }
+if outcome == 'claimed' then
+  local after = look()
+  redis.call('SET', KEYS[2], cmsgpack.pack(before, after[7]), 'PX', ARGV[5])
+  return { outcome, redis.call('HGETALL', KEYS[1]), before, after }
+elseif ARGV[2] == '1' then
+  -- An earlier copy that comes late would claim the step for nobody.
+  redis.call('SET', KEYS[2], '', 'PX', ARGV[5])
+end
+return { outcome }

@@ -62,11 +62,34 @@ describe('a release whose reply is lost', () => {
       assert.equal(await direct.command('EXISTS', key), taken ? 1 : 0)
     })
 
-  it('is unknown where the time of the lock was over', async () => {
+  it('is false where the time of the lock was over before', async () => {
     const token = await acquired(100)
     await until('it has expired', async () => (await direct.command('EXISTS', key)) === 0)
-    stores.proxy.cutOn('before-reply', isWrite)
-    await assert.rejects(stores.lock.release('k', token), UNKNOWN)
+    const lost = stores.proxy.cutOn('before-reply', isWrite)
+    assert.equal(await stores.lock.release('k', token), false)
+    assert.equal(lost.struck.length, 1)
+  })
+
+  for (const point of ['before-forward', 'before-reply'] as const)
+    for (const taken of [false, true])
+      it(`${point} is true with a token from elsewhere${taken ? ', also if another has it by now' : ''}`, async () => {
+        const token = (await other.acquire('k', 60_000)) as string
+        const lost = stores.proxy.cutOn(point, isWrite)
+        const release = stores.lock.release('k', token)
+        await lost.done
+        if (taken && point === 'before-reply') assert.equal(typeof (await other.acquire('k')), 'string')
+        assert.equal(await release, true)
+        assert.equal(lost.struck.length, 1)
+        assert.equal(await stores.lock.release('k', token), false)
+      })
+
+  it('is false with a token from elsewhere that was released before', async () => {
+    const token = (await other.acquire('k', 60_000)) as string
+    const lost = stores.proxy.cutOn('before-forward', isWrite)
+    const release = stores.lock.release('k', token)
+    await lost.done
+    assert.equal(await other.release('k', token), true)
+    assert.equal(await release, false)
   })
 
   it('is unknown where nobody answers in time, and made up for', async () => {
@@ -88,7 +111,7 @@ describe('a release whose reply is lost', () => {
     await proxy.close()
   })
 
-  it('is unknown after an extension to less whose time may be over', async () => {
+  it('is false after an extension to less whose time may be over, if the lock is gone', async () => {
     const { lock, proxy, ...hasty } = await (await ProxiedStores.open(server, { commandTimeout: 500 })).warm()
     const token = (await lock.acquire('k', 60_000)) as string
     const lost = proxy.disturb({ point: 'request', filter: isWrite, part: 0, effect: 'black-hole' })
@@ -98,7 +121,7 @@ describe('a release whose reply is lost', () => {
     await hasty.connection.command('PING')
     await direct.command('DEL', key)
     proxy.cutOn('before-reply', isWrite)
-    await assert.rejects(lock.release('k', token), UNKNOWN)
+    assert.equal(await lock.release('k', token), false)
     await hasty.connection.close()
     await proxy.close()
   })

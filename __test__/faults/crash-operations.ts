@@ -45,8 +45,6 @@ export interface Operation {
   lock?: boolean
   /** Takes one entry after the other; each is whole, but there may be fewer than before. */
   piecemeal?: boolean
-  /** Not repeated, or not always recognised by its repetition: a lost reply may be OUTCOME_UNKNOWN. */
-  uncertain?: boolean
 }
 
 type Call<T> = (by: Clients, prepared: T) => Promise<unknown>
@@ -118,11 +116,7 @@ const locks: Operation[] = [
 ].map((each) => ({ ...each, lock: true }))
 
 const others: Operation[] = [
-  {
-    // Until when it is ours is known only where it was acquired.
-    ...operation('release of a token from elsewhere', held, (by, key) => by.locks.release(key, TOKEN)),
-    uncertain: true,
-  },
+  operation('release of a token from elsewhere', held, (by, key) => by.locks.release(key, TOKEN)),
   operation('extend', held, (by, key) => by.locks.extend(key, TOKEN, 900_000)),
   operation('extend to less', held, (by, key) => by.locks.extend(key, TOKEN, 300_000)),
   operation('forceRelease', held, (by, key) => by.locks.forceRelease(key)),
@@ -197,15 +191,11 @@ async function running({ service }: Clients): Promise<string> {
   return run
 }
 
-/** Two claims of the same millisecond look alike, so none is repeated. */
-const UNCERTAIN = new Set(['claimStepForExecution'])
-
 /** The writes that take a fence, without and with one. */
 const fenceable = Object.entries(WRITES).flatMap(([name, prepare]) =>
   [undefined, { fence: 7 }].map((options): Operation => {
     return {
       name: options === undefined ? name : `${name} under a fence`,
-      uncertain: UNCERTAIN.has(name),
       prepare: async (sound) => {
         const { write } = await prepare(sound)
         return (by) => write(options, by)

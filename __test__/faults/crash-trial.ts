@@ -52,7 +52,7 @@ export class Trial {
     if (ms > limit) throw new Error(`settled after ${Math.round(ms)} ms, not ${limit}: ${told.what}`)
     // Who has time to ask again finds out.
     const inTime = each.prompt && each.means !== 'wipe' && ms < each.deadline - 250 && late < 250
-    if (told.status === 'unknown' && inTime && each.operation.uncertain !== true)
+    if (told.status === 'unknown' && inTime)
       throw new Error(`${told.what} after ${Math.round(ms)} ms, although the server was back`)
     await this.#mend(fault)
     if (each.means === 'wipe' && fault.struck.length > 0) return this.#startAgain()

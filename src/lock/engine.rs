@@ -249,7 +249,8 @@ impl Locks {
             drop(keeper.send(Ask::Abandon));
         }
         let this = Arc::clone(self);
-        self.release_then((key, token), move |(key, token), how| {
+        let is_ours = (self.now)() < valid_until;
+        self.release_then((key, token), is_ours, move |(key, token), how| {
             if how.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown) {
                 this.free_later(&key, &token, valid_until);
             }

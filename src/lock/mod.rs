@@ -183,6 +183,12 @@ pub trait LockStore: Send + Sync {
     /// Frees the lock if it is held under `token`, and wakes those who wait.
     async fn release(&self, key: &str, token: &str) -> Result<Release>;
 
+    /// The same for a token of which nobody here knows how long it lasts, and so what a lost answer means: the store may
+    /// leave a note of the release for its repetition.
+    async fn release_from_elsewhere(&self, key: &str, token: &str) -> Result<Release> {
+        self.release(key, token).await
+    }
+
     /// Frees the lock if it is held under a token of this claim, takes the claim out of the queue, and makes every
     /// attempt with it fail that arrives later.
     async fn withdraw(&self, key: &str, claim: &str) -> Result<()>;

@@ -70,7 +70,15 @@ pub(super) struct Round(Mutex<Questions>);
 struct Questions {
     /// Locks and tokens.
     releases: Group<(String, String), Result<Release>>,
+    /// The same with tokens that were not acquired here, or are over.
+    from_elsewhere: Group<(String, String), Result<Release>>,
     attempts: Group<Claim, Tried>,
+}
+
+impl Questions {
+    fn is_empty(&self) -> bool {
+        self.releases.is_empty() && self.from_elsewhere.is_empty() && self.attempts.is_empty()
+    }
 }
 
 impl Round {
@@ -99,13 +107,17 @@ impl Locks {
         answer.await.ok().flatten().unwrap_or_else(|| Err(unanswered()))
     }
 
-    /// Frees a lock, and calls `then` on the I/O thread.
+    /// Frees a lock, and calls `then` on the I/O thread. `is_ours`: it was acquired here, and is ours by our own clock.
     pub(super) fn release_then(
         self: &Arc<Self>,
         lock: (String, String),
+        is_ours: bool,
         then: impl FnOnce((String, String), Result<Release>) + Send + 'static,
     ) {
-        self.ask(|round| round.releases.push(lock, then));
+        self.ask(|round| {
+            let group = if is_ours { &mut round.releases } else { &mut round.from_elsewhere };
+            group.push(lock, then);
+        });
     }
 
     /// Frees a lock.
@@ -114,7 +126,7 @@ impl Locks {
             return self.store.release(key, token).await;
         }
         let (sender, answer) = oneshot::channel();
-        self.release_then((key.to_owned(), token.to_owned()), |_, freed| drop(sender.send(freed)));
+        self.release_then((key.to_owned(), token.to_owned()), true, |_, freed| drop(sender.send(freed)));
         answer.await.unwrap_or_else(|_| Err(unanswered()))
     }
 
@@ -126,7 +138,7 @@ impl Locks {
     fn ask(self: &Arc<Self>, join: impl FnOnce(&mut Questions)) {
         let first = {
             let mut round = self.round.open();
-            let first = round.releases.is_empty() && round.attempts.is_empty();
+            let first = round.is_empty();
             join(&mut round);
             first
         };
@@ -142,12 +154,18 @@ impl Locks {
 
     /// Sends what was asked. Releases first: whoever releases and acquires again expects it in this order.
     async fn end_round(&self) {
-        let Questions { releases, attempts } = std::mem::take(&mut *self.round.open());
+        let Questions { releases, from_elsewhere, attempts } = std::mem::take(&mut *self.round.open());
         // Those of a group wait for each other, which is for nothing where each asks for itself: in a cluster a node that
         // is slow would hold up what others have granted.
         let most = if self.store.gains_by_rounds() { MOST } else { 1 };
         let releases = releases.split(most).into_iter().map(async |group| {
             let answers = self.store.release_all(&group.questions).await;
+            group.answer(answers);
+        });
+        let from_elsewhere = from_elsewhere.split(1).into_iter().map(async |group| {
+            let released =
+                group.questions.iter().map(|(key, token)| self.store.release_from_elsewhere(key, token));
+            let answers = join_all(released).await;
             group.answer(answers);
         });
         let attempts = attempts.split(most).into_iter().map(async |group| {
@@ -161,7 +179,7 @@ impl Locks {
             };
             group.answer(answers);
         });
-        tokio::join!(biased; join_all(releases), join_all(attempts));
+        tokio::join!(biased; join_all(releases), join_all(from_elsewhere), join_all(attempts));
     }
 }
 

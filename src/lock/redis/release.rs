@@ -9,7 +9,7 @@ use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::LockKeys;
 use crate::lock::{LockStore, Ownership, Release};
-use crate::script::{OnLostReply, Script};
+use crate::script::{OnLostReply, REQUEST_KEPT, Script, request_id};
 
 static RELEASE: Script = Script::new(include_str!("../lua/release_lock.lua"));
 
@@ -18,18 +18,30 @@ const UNCLEAR: i64 = -1;
 /// What `release_locks.lua` answers of a lock that must be released alone.
 const ALONE: i64 = -1;
 
-/// Sends one release. Only a repetition that wants to know what it finds looks at the key `forced`.
+/// What a release leaves or looks for on the server, because a copy of it may have been sent.
+enum Trace<'key> {
+    None,
+    /// Of somebody who released the lock by force.
+    Forced(&'key str),
+    /// Of the release itself.
+    Note(&'key str),
+}
+
 async fn run_release(
     call: Call<'_>,
     lock: &str,
-    forced: Option<&str>,
+    trace: Trace<'_>,
     token: &str,
     on_lost_reply: OnLostReply,
 ) -> Result<Reply> {
     let channel = LockKeys::announced(lock);
-    let keys = [lock, forced.unwrap_or_default()];
-    let keys = if forced.is_some() { &keys[..] } else { &keys[..1] };
-    let arguments = [token, &channel.name, call.client().sharded_name(&channel)].map(str::as_bytes);
+    let note_kept = REQUEST_KEPT.get().to_string();
+    let (keys, kept): (&[&str], _) = match &trace {
+        Trace::None => (&[lock], ""),
+        Trace::Forced(key) => (&[lock, key], ""),
+        Trace::Note(key) => (&[lock, key], note_kept.as_str()),
+    };
+    let arguments = [token, &channel.name, call.client().sharded_name(&channel), kept].map(str::as_bytes);
     RELEASE.run(call, on_lost_reply, keys, &arguments).await
 }
 
@@ -46,7 +58,7 @@ impl RedisLocks {
     /// Frees a lock. Where the reply is lost, again.
     pub(super) async fn release_alone(&self, call: Call<'_>, key: &str, token: &str) -> Result<Release> {
         let lock = self.keys.lock(key)?;
-        match run_release(call, &lock, None, token, OnLostReply::Report).await {
+        match run_release(call, &lock, Trace::None, token, OnLostReply::Report).await {
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
                 self.release_again(call, key, &lock, token, error).await
             }
@@ -55,6 +67,14 @@ impl RedisLocks {
                 answered.map_err(|error| error.about(&lock))
             }
         }
+    }
+
+    /// Frees a lock, and leaves a note of it for the case that the reply is lost.
+    pub(super) async fn release_noted(&self, key: &str, token: &str) -> Result<Release> {
+        let (lock, note) = (self.keys.lock(key)?, self.keys.request(key, &request_id()));
+        let (call, trace) = (self.client.call(), Trace::Note(&note));
+        let reply = run_release(call, &lock, trace, token, OnLostReply::Repeat).await;
+        reply.and_then(ownership).map(Release::Answered).map_err(|error| error.about(&lock))
     }
 
     /// Frees several locks. Where the reply is lost, each again.
@@ -100,7 +120,7 @@ impl RedisLocks {
             return Err(unknown);
         }
         let forced = self.keys.forced(key);
-        match run_release(call, lock, Some(&forced), token, OnLostReply::Repeat).await {
+        match run_release(call, lock, Trace::Forced(&forced), token, OnLostReply::Repeat).await {
             Ok(Reply::Int(UNCLEAR)) => Ok(Release::Unclear(unknown)),
             Ok(reply) => ownership(reply).map(Release::Answered),
             Err(_) => Err(unknown),

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use futures_util::FutureExt;
+
 use crate::connection::client::Call;
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
@@ -52,29 +54,45 @@ impl Script {
     }
 
     /// Runs the script.
-    pub async fn run(
+    pub fn run<'run>(
         &'static self,
-        call: Call<'_>,
+        call: Call<'run>,
         on_lost_reply: OnLostReply,
-        keys: &[&str],
-        arguments: &[&[u8]],
-    ) -> Result<Reply> {
-        self.plain.run(call, on_lost_reply, keys, arguments).await
+        keys: &'run [&'run str],
+        arguments: &'run [&'run [u8]],
+    ) -> impl Future<Output = Result<Reply>> + Send + 'run {
+        self.plain.run(call, on_lost_reply, keys, arguments)
     }
 
     /// Runs the script under a guard, if there is one: a fence that is too old is an error, and nothing is written.
     ///
     /// In a cluster, fences that do not lie in the slot of the script's keys are checked and raised before it runs:
     /// from then on earlier holders are refused, whether or not the script comes to write.
-    pub async fn run_under(
+    pub fn run_under<'run>(
         &'static self,
-        guard: Option<&Guard>,
+        guard: Option<&'run Guard>,
+        call: Call<'run>,
+        on_lost_reply: OnLostReply,
+        keys: &'run [&'run str],
+        arguments: &'run [&'run [u8]],
+    ) -> impl Future<Output = Result<Reply>> + Send + 'run {
+        match guard {
+            None => self.run(call, on_lost_reply, keys, arguments).left_future(),
+            // In a box, so that those without a guard, which are most of what waits for a connection, are no larger.
+            Some(guard) => {
+                Box::pin(self.run_guarded(guard, call, on_lost_reply, keys, arguments)).right_future()
+            }
+        }
+    }
+
+    async fn run_guarded(
+        &'static self,
+        guard: &Guard,
         call: Call<'_>,
         on_lost_reply: OnLostReply,
         keys: &[&str],
         arguments: &[&[u8]],
     ) -> Result<Reply> {
-        let Some(guard) = guard else { return self.run(call, on_lost_reply, keys, arguments).await };
         if !call.client().is_cluster() {
             return self.run_fenced(guard, call, on_lost_reply, keys, arguments).await;
         }
@@ -146,47 +164,50 @@ impl Source {
         Self { text, digest: OnceLock::new() }
     }
 
-    async fn run(
+    /// Thousands of these may wait for a connection, and an `async` function would hold its arguments twice.
+    fn run<'run>(
         &'static self,
-        call: Call<'_>,
+        call: Call<'run>,
         on_lost_reply: OnLostReply,
-        keys: &[&str],
-        arguments: &[&[u8]],
-    ) -> Result<Reply> {
+        keys: &'run [&'run str],
+        arguments: &'run [&'run [u8]],
+    ) -> impl Future<Output = Result<Reply>> + Send + 'run {
         let digest = self
             .digest
             .get_or_init(|| sha1_smol::Sha1::from(self.text.as_bytes()).digest().to_string())
             .as_str();
-        let request = |name: &str, script: &str| {
-            let mut command = Command::new(name).arg(script).number(keys.len() as u64);
-            for key in keys {
-                command.push(key.as_bytes());
-            }
-            for argument in arguments {
-                command.push(argument);
-            }
-            match on_lost_reply {
-                OnLostReply::Read => command.reads(),
-                OnLostReply::Repeat => command.repeatable(),
-                OnLostReply::Report => command,
-            }
-        };
-        let mut another_copy = false;
-        if !call.client().first_use_of_script(digest, keys.first().unwrap_or(&"")) {
-            match call.command(request("EVALSHA", digest)).await {
-                // The server was flushed, restarted or replaced behind our back.
-                Err(error) if error.kind() == ErrorKind::NoScript => {
-                    another_copy = error.is_after_another_copy();
+        async move {
+            let request = |name: &str, script: &str| {
+                let mut command = Command::new(name).arg(script).number(keys.len() as u64);
+                for key in keys {
+                    command.push(key.as_bytes());
                 }
-                outcome => return outcome.map_err(|error| name_missing_right(error, &self.text)),
+                for argument in arguments {
+                    command.push(argument);
+                }
+                match on_lost_reply {
+                    OnLostReply::Read => command.reads(),
+                    OnLostReply::Repeat => command.repeatable(),
+                    OnLostReply::Report => command,
+                }
+            };
+            let mut another_copy = false;
+            if !call.client().first_use_of_script(digest, keys.first().unwrap_or(&"")) {
+                match call.command(request("EVALSHA", digest)).await {
+                    // The server was flushed, restarted or replaced behind our back.
+                    Err(error) if error.kind() == ErrorKind::NoScript => {
+                        another_copy = error.is_after_another_copy();
+                    }
+                    outcome => return outcome.map_err(|error| name_missing_right(error, &self.text)),
+                }
             }
+            let outcome = call.command(request("EVAL", &self.text)).await;
+            outcome.map_err(|error| {
+                let error = name_missing_right(error, &self.text);
+                // The server that forgot the script may have run it before.
+                if another_copy { error.after_another_copy() } else { error }
+            })
         }
-        let outcome = call.command(request("EVAL", &self.text)).await;
-        outcome.map_err(|error| {
-            let error = name_missing_right(error, &self.text);
-            // The server that forgot the script may have run it before.
-            if another_copy { error.after_another_copy() } else { error }
-        })
     }
 }
 

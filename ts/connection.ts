@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import { inspect, types } from 'node:util'
 
 import { type Diagnosis, diagnose } from './doctor.js'
-import { ArgumentError, ConfigError, ServerError, fromNative } from './errors.js'
+import { ArgumentError, ConfigError, ServerError } from './errors.js'
 import { binding, guarded, listen, settled } from './native.js'
 import type { ConnectionOptions, NativeAddress, NativeConfig, Target } from './options.js'
 import { type LooseOptions, resolveTarget } from './target.js'
@@ -202,18 +202,13 @@ export class Connection extends EventEmitter<ConnectionEvents> {
    *
    * @throws {@link ServerError}, {@link ConnectionError}, {@link TimeoutError}
    */
-  async command(name: string, ...args: CommandArgument[]): Promise<CommandReply> {
-    const words = toWords(name, args)
-    try {
-      return (await this.#native.command(words, false)) as CommandReply
-    } catch (error) {
-      throw fromNative(error)
-    }
+  command(name: string, ...args: CommandArgument[]): Promise<CommandReply> {
+    return settled(this.#native.command(toWords(name, args), false) as Promise<CommandReply>)
   }
 
   /** Like {@link Connection.command}, with values as Buffers. */
-  async commandBuffer(name: string, ...args: CommandArgument[]): Promise<BufferReply> {
-    return (await settled(this.#native.command(toWords(name, args), true))) as BufferReply
+  commandBuffer(name: string, ...args: CommandArgument[]): Promise<BufferReply> {
+    return settled(this.#native.command(toWords(name, args), true) as Promise<BufferReply>)
   }
 
   /**

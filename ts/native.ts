@@ -2,13 +2,15 @@ import * as binding from '../js-binding.js'
 import { fromNative } from './errors.js'
 
 /**
- * Waits for the native core, makes its errors public ones, and does `then` with what it answers. Not an `async` function: one that waits takes some 400
- * bytes more, ten thousand may wait in an outage, and V8 lets several times as much pile up before it collects.
+ * Waits for the native core, makes its errors public ones, and has `read` make of its answer what the caller gets. Not
+ * an `async` function: one that waits takes some 400 bytes more, ten thousand may wait in an outage, and V8 lets several
+ * times as much pile up before it collects. So functions that programs call in masses return this, and are not `async`
+ * either: see `traced`.
  */
 export function settled<T>(promise: Promise<T>): Promise<T>
-export function settled<T, R>(promise: Promise<T>, then: (answer: T) => R): Promise<R>
-export function settled<T, R>(promise: Promise<T>, then?: (answer: T) => R): Promise<T | R> {
-  return promise.then(then, rethrow)
+export function settled<T, R>(promise: Promise<T>, read: (answer: T) => R): Promise<Awaited<R>>
+export function settled<T>(promise: Promise<T>, read?: (answer: T) => unknown): Promise<unknown> {
+  return promise.then(read, rethrow)
 }
 
 function rethrow(error: unknown): never {

@@ -135,7 +135,8 @@ function channelOf(operation: string): TracingChannel<OperationContext> {
 
 /**
  * Has the traced methods of `target` (a prototype, or an object) tell the subscribers of their channels. Without one, a
- * call costs no more than to see that.
+ * call costs no more than to see that. What such a method throws rejects, so that one that only passes on what the core
+ * answers need not be `async`.
  *
  * @param details - what is told beside the operation: nothing of the arguments, unless it is none of the caller's data
  */
@@ -171,10 +172,17 @@ function wrap(
       asyncStart.hasSubscribers ||
       error.hasSubscribers
     // oxlint-disable-next-line prefer-rest-params -- an array of them would cost every call
-    if (!isHeard) return method.apply(this, arguments as unknown as unknown[])
-    // oxlint-disable-next-line prefer-rest-params -- as above
     const args = arguments
+    if (!isHeard) return rejecting(method, this, args)
     const context: OperationContext = { operation, ...details?.(args) }
-    return channel.tracePromise(method, context, this, ...args) as Promise<unknown>
+    return channel.tracePromise(() => rejecting(method, this, args), context) as Promise<unknown>
+  }
+}
+
+function rejecting(method: Method, owner: unknown, args: IArguments): Promise<unknown> {
+  try {
+    return method.apply(owner, args as unknown as unknown[])
+  } catch (error) {
+    return Promise.reject(error)
   }
 }

@@ -131,6 +131,23 @@ describe('an operation without a subscriber', () => {
   })
 })
 
+describe('an operation that is no async function', () => {
+  it('rejects with what it throws, whether somebody listens or not', async () => {
+    const wrong = new Error('wrong')
+    const method = (): Promise<void> => {
+      throw wrong
+    }
+    const target = traced('RedisWakeSignaler', { signal: method, signalMany: method, publish: method })
+    const rejects = (): Promise<void> => assert.rejects(target.signal(), (error) => error === wrong)
+    await rejects()
+    const messages = await heard('RedisWakeSignaler.signal', rejects)
+    assert.deepEqual(
+      messages.map(([name]) => name),
+      ['start', 'end', 'error', 'asyncStart', 'asyncEnd'],
+    )
+  })
+})
+
 describe('the traced operations', () => {
   it('are named once, and only names of methods that exist', () => {
     assert.equal(new Set(tracedOperations).size, tracedOperations.length)

@@ -103,11 +103,10 @@ impl NativeSagas {
     )]
     pub fn write<'env>(&self, env: &'env Env, write: SagaWrite) -> napi::Result<Unknown<'env>> {
         let store = self.held.under(write.fence, SagaStore::under);
-        answer(
-            env,
-            operation!("saga.write"),
-            async move { store?.write(write.try_into()?).await.map(outcome) },
-        )
+        let write = Write::try_from(write);
+        answer(env, operation!("saga.write"), async move {
+            store?.write(write.as_ref().map_err(Error::clone)?).await.map(outcome)
+        })
     }
 
     /// The JSON stored under a correlation id.

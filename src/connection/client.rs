@@ -246,9 +246,9 @@ impl Call<'_> {
         self.client
     }
 
-    /// Sends a command and waits for its reply.
-    pub async fn command(&self, command: Command) -> Result<Reply> {
-        received(self.send(command)).await
+    /// Sends a command, at once, and waits for its reply.
+    pub fn command(&self, command: Command) -> impl Future<Output = Result<Reply>> + Send + 'static {
+        received(self.send(command))
     }
 
     /// Sends commands together and waits for all replies, in their order.

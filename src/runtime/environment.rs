@@ -2,12 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::convert::identity;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use napi::{JsValue, sys};
 
 use super::burst;
@@ -161,9 +163,7 @@ impl Environment {
         task: impl Future<Output = Answer> + Send + 'static,
     ) -> napi::Result<sys::napi_value> {
         self.submit(operation, |settler| {
-            Work::Task(Box::pin(async move {
-                settler.settle(catch_panic(task).await.and_then(|answer| answer));
-            }))
+            Work::Task(Box::pin(catch_panic(task).map(|outcome| settler.settle(outcome.and_then(identity)))))
         })
     }
 

@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
@@ -141,16 +141,12 @@ async fn take_submissions(io: Arc<IoThread>) {
     }
 }
 
-/// Runs a future so that a panic in it becomes an error.
-pub async fn catch_panic<T>(task: impl Future<Output = T>) -> Result<T> {
-    let mut task = std::pin::pin!(task);
-    std::future::poll_fn(move |context| {
-        match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(payload) => Poll::Ready(Err(Error::from_panic(&*payload))),
-        }
-    })
-    .await
+/// Runs a future so that a panic in it becomes an error. Not an `async` function, which would hold the future twice: as
+/// its argument, and where it is polled. Thousands of them may wait for a connection.
+pub fn catch_panic<T>(task: impl Future<Output = T>) -> impl Future<Output = Result<T>> {
+    AssertUnwindSafe(task)
+        .catch_unwind()
+        .map(|outcome| outcome.map_err(|payload| Error::from_panic(&*payload)))
 }
 
 /// Remembers that something happened, for [`worth_spinning`]. I/O thread only.
@@ -208,6 +204,16 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert!(error.message().ends_with("boom 1"));
         assert_eq!(catch_panic(async { 7 }).await.unwrap(), 7);
+    }
+
+    #[test]
+    fn what_catches_panics_is_no_larger_than_what_it_runs() {
+        let task = async |state: [u8; 1000]| {
+            yield_now().await;
+            state[0]
+        };
+        let bare = size_of_val(&task([0; 1000]));
+        assert!(size_of_val(&catch_panic(task([0; 1000]))) <= bare + 16);
     }
 
     #[test]

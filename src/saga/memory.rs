@@ -71,7 +71,7 @@ impl SagaStore for MemorySagas {
         Ok(())
     }
 
-    async fn write(&self, write: Write) -> Result<Written> {
+    async fn write(&self, write: &Write) -> Result<Written> {
         let index = self.keys.index(&write.saga_name, &write.saga_id)?;
         self.engine.atomically(|db| {
             let indexed = self.correlation_id(db, &write.saga_name, &index)?;

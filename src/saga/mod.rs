@@ -91,7 +91,7 @@ pub trait SagaStore: Send + Sync {
 
     /// Stores a state with its TTL if what is stored is as expected, as one atomic step. The index is written in the
     /// same step if it lies in the same slot, and otherwise before it.
-    async fn write(&self, write: Write) -> Result<Written>;
+    async fn write(&self, write: &Write) -> Result<Written>;
 
     /// The state of a correlation id.
     async fn by_correlation_id(&self, saga_name: &str, correlation_id: &str) -> Result<Option<Vec<u8>>>;

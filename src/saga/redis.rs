@@ -76,7 +76,7 @@ impl RedisSagas {
             };
             return self.write_state(call, write, correlation_id, outdated, &keys, expect).await;
         }
-        self.attempt_in_steps(call, write, correlation_id, outdated, keys).await
+        Box::pin(self.attempt_in_steps(call, write, correlation_id, outdated, keys)).await
     }
 
     pub(super) async fn exists(&self, call: Call<'_>, key: &str) -> Result<bool> {
@@ -219,7 +219,7 @@ impl SagaStore for RedisSagas {
         self.client.ping().await
     }
 
-    async fn write(&self, write: Write) -> Result<Written> {
+    async fn write(&self, write: &Write) -> Result<Written> {
         let call = self.client.call();
         let index = self.keys.index(&write.saga_name, &write.saga_id)?;
         let known = write.correlation_id.clone().or_else(|| self.correlation_ids.recall(&index));
@@ -233,7 +233,7 @@ impl SagaStore for RedisSagas {
         };
         let mut outdated = String::new();
         loop {
-            let reply = self.attempt(call, &write, &correlation_id, &outdated).await?;
+            let reply = self.attempt(call, write, &correlation_id, &outdated).await?;
             let mut words = reply.into_iter();
             let outcome = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
             let detail = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
@@ -246,13 +246,15 @@ impl SagaStore for RedisSagas {
                     let actual = String::from_utf8_lossy(&detail).parse().unwrap_or(-1.0);
                     Written::Conflict { actual }
                 }
-                b"opaque" => match self.write_over_opaque(call, &write, &correlation_id, &detail).await? {
-                    Some(written) => written,
-                    None => continue,
-                },
+                b"opaque" => {
+                    match Box::pin(self.write_over_opaque(call, write, &correlation_id, &detail)).await? {
+                        Some(written) => written,
+                        None => continue,
+                    }
+                }
                 b"indexed" => {
                     let indexed = correlation_id_of(&self.keys, &write.saga_name, &index, &detail)?;
-                    if !self.index_holds(call, &write, &indexed).await? {
+                    if !self.index_holds(call, write, &indexed).await? {
                         // Its state expired or was evicted before it.
                         outdated = format!("={indexed}");
                         continue;

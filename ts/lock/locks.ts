@@ -115,12 +115,12 @@ export class Locks {
     return settled(this.#native.extend(name, owner, checkTtl('ttl', ttl)), toOwnership)
   }
 
-  async isLocked(key: string): Promise<boolean> {
+  isLocked(key: string): Promise<boolean> {
     return settled(this.#native.isLocked(checkName('the lock key', key)))
   }
 
-  async inspect(key: string): Promise<LockInspection> {
-    return toInspection(await settled(this.#native.inspect(checkName('the lock key', key))))
+  inspect(key: string): Promise<LockInspection> {
+    return settled(this.#native.inspect(checkName('the lock key', key)), toInspection)
   }
 
   async list(cursor: number, limit: number): Promise<LockPage> {

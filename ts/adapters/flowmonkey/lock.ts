@@ -271,12 +271,12 @@ export class RedisLockManager extends EventEmitter<RedisLockManagerEvents> {
   }
 
   /** Whether anybody holds the lock. Information, not permission: it may be out of date on arrival. */
-  async isLocked(key: string): Promise<boolean> {
+  isLocked(key: string): Promise<boolean> {
     return this.#locks.isLocked(key)
   }
 
   /** Who holds a lock, for how long, and how many wait. Information, not permission. One round trip, in a cluster two. */
-  async inspect(key: string): Promise<LockInspection> {
+  inspect(key: string): Promise<LockInspection> {
     return this.#locks.inspect(key)
   }
 

@@ -11,36 +11,38 @@ export function nativeStore(connection: Connection, prefix: string, ttl: number)
   const results = (executionId: string): string => `${prefix}${executionId}-results`
 
   return {
-    async beginExecution(executionId) {
-      await settled(tasks.begin(checked(executionId)))
+    beginExecution(executionId) {
+      return settled(tasks.begin(checked(executionId)))
     },
-    async isExecutionInProgress(executionId) {
+    isExecutionInProgress(executionId) {
       return settled(tasks.isInProgress(checked(executionId)))
     },
-    async beginExecutionTask(executionId, taskId) {
-      await settled(tasks.beginTask(...checkedTask(executionId, taskId)))
+    beginExecutionTask(executionId, taskId) {
+      return settled(tasks.beginTask(...checkedTask(executionId, taskId)))
     },
-    async isExecutionTaskInProgress(executionId, taskId) {
+    isExecutionTaskInProgress(executionId, taskId) {
       return settled(tasks.isTaskInProgress(...checkedTask(executionId, taskId)))
     },
-    async commitExecutionTaskResult(executionId, taskId, result) {
-      await settled(tasks.commit(...checkedTask(executionId, taskId), toJson('The result', result)))
+    commitExecutionTaskResult(executionId, taskId, result) {
+      return settled(tasks.commit(...checkedTask(executionId, taskId), toJson('The result', result)))
     },
-    async getExecutionTaskResult(executionId, taskId) {
-      const json = await settled(tasks.result(...checkedTask(executionId, taskId)))
-      return json === null ? undefined : parseResult(results(executionId), taskId, json)
+    getExecutionTaskResult(executionId, taskId) {
+      return settled(tasks.result(...checkedTask(executionId, taskId)), (json) =>
+        json === null ? undefined : parseResult(results(executionId), taskId, json),
+      )
     },
-    async getExecutionTaskResults(executionId) {
-      const stored = await settled(tasks.results(checked(executionId)))
-      const parsed = Object.create(null) as Record<string, unknown>
-      for (let index = 0; index + 1 < stored.length; index += 2) {
-        const task = stored[index]!
-        parsed[task] = parseResult(results(executionId), task, stored[index + 1]!)
-      }
-      return parsed
+    getExecutionTaskResults(executionId) {
+      return settled(tasks.results(checked(executionId)), (stored) => {
+        const parsed = Object.create(null) as Record<string, unknown>
+        for (let index = 0; index + 1 < stored.length; index += 2) {
+          const task = stored[index]!
+          parsed[task] = parseResult(results(executionId), task, stored[index + 1]!)
+        }
+        return parsed
+      })
     },
-    async disposeExecution(executionId) {
-      await settled(tasks.dispose(checked(executionId)))
+    disposeExecution(executionId) {
+      return settled(tasks.dispose(checked(executionId)))
     },
   }
 }

@@ -122,12 +122,11 @@ export class RedisWorkflowStateService {
    * @param input - anything that JSON holds
    * @returns the id of the run, a UUID
    */
-  async createRun(workflowName: string, input?: any, options?: FenceOptions): Promise<string> {
+  createRun(workflowName: string, input?: any, options?: FenceOptions): Promise<string> {
     const runId = randomUUID()
     const name = checkName('the workflow name', workflowName)
     const [json, fence] = [toJson('The input', input), fenceOf(options)]
-    await settled(this.#workflows.createRun(runId, name, json, Date.now(), fence))
-    return runId
+    return settled(this.#workflows.createRun(runId, name, json, Date.now(), fence), () => runId)
   }
 
   /**
@@ -135,8 +134,12 @@ export class RedisWorkflowStateService {
    *
    * @throws {@link CorruptEntryError}
    */
-  async getRun(id: string): Promise<WorkflowRun | null> {
-    const fields = toFields(await settled(this.#workflows.run(checkName('the run id', id))))
+  getRun(id: string): Promise<WorkflowRun | null> {
+    return settled(this.#workflows.run(checkName('the run id', id)), (stored) => this.#toRun(id, stored))
+  }
+
+  #toRun(id: string, stored: string[]): WorkflowRun | null {
+    const fields = toFields(stored)
     // As in the original: a hash without an id is no run.
     if (fields['id'] === undefined) return null
     const key = `${this.#fullPrefix}:run:${id}`
@@ -160,7 +163,7 @@ export class RedisWorkflowStateService {
    * @param error - stored if given; of an `Error`, message, stack and code
    * @throws {@link WorkflowError} with the code `RUN_NOT_FOUND` or `INVALID_TRANSITION`
    */
-  async updateRunStatus(
+  updateRunStatus(
     id: string,
     status: WorkflowStatus,
     output?: any,
@@ -174,9 +177,14 @@ export class RedisWorkflowStateService {
     const stored = isError(error) ? toStoredError(error) : error
     const errorJson = stored === undefined ? undefined : toJson('The error', stored)
     const reopen = options.reopen === true
-    const transition = await settled(
+    return settled(
       this.#workflows.updateRunStatus(id, status, outputJson, errorJson, reopen, Date.now(), fence),
+      (transition) => this.#judge(transition, id, status),
     )
+  }
+
+  /** Throws unless the change happened. */
+  #judge(transition: 'applied' | 'missing' | 'final', id: string, status: WorkflowStatus): void {
     if (transition === 'missing')
       throw new WorkflowError('RUN_NOT_FOUND', `Run not found: ${id}`, {
         key: `${this.#fullPrefix}:run:${id}`,
@@ -195,9 +203,13 @@ export class RedisWorkflowStateService {
    *
    * @throws {@link CorruptEntryError}
    */
-  async getStepState(runId: string, stepName: string): Promise<StepState> {
+  getStepState(runId: string, stepName: string): Promise<StepState> {
     const [run, step] = checkStep(runId, stepName)
-    const fields = toFields(await settled(this.#workflows.step(run, step)))
+    return settled(this.#workflows.step(run, step), (stored) => this.#toStep(runId, stepName, stored))
+  }
+
+  #toStep(runId: string, stepName: string, stored: string[]): StepState {
+    const fields = toFields(stored)
     const status = fields['status']
     if (status === undefined) return { status: 'pending', updatedAt: Date.now() }
     const key = `${this.#fullPrefix}:step:${runId}:${stepName}`
@@ -210,9 +222,9 @@ export class RedisWorkflowStateService {
   }
 
   /** Marks a step as scheduled, unless it is already further: its worker may have been faster than the mark. */
-  async setStepScheduled(runId: string, stepName: string, options?: FenceOptions): Promise<void> {
+  setStepScheduled(runId: string, stepName: string, options?: FenceOptions): Promise<void> {
     const [run, step] = checkStep(runId, stepName)
-    await settled(this.#workflows.scheduleStep(run, step, Date.now(), fenceOf(options)))
+    return settled(this.#workflows.scheduleStep(run, step, Date.now(), fenceOf(options)))
   }
 
   /**
@@ -220,17 +232,17 @@ export class RedisWorkflowStateService {
    *
    * @param result - anything that JSON holds; `undefined` is stored as `null`
    */
-  async setStepResult(runId: string, stepName: string, result?: any, options?: FenceOptions): Promise<void> {
+  setStepResult(runId: string, stepName: string, result?: any, options?: FenceOptions): Promise<void> {
     const [run, step] = checkStep(runId, stepName)
     const [json, fence] = [toJson('The result', result), fenceOf(options)]
-    await settled(this.#workflows.completeStep(run, step, json, Date.now(), fence))
+    return settled(this.#workflows.completeStep(run, step, json, Date.now(), fence))
   }
 
   /** Stores the error of a step (message, stack and code), unless the step is done. */
-  async setStepError(runId: string, stepName: string, error: Error, options?: FenceOptions): Promise<void> {
+  setStepError(runId: string, stepName: string, error: Error, options?: FenceOptions): Promise<void> {
     const [run, step] = checkStep(runId, stepName)
     const [json, fence] = [toJson('The error', toStoredError(error)), fenceOf(options)]
-    await settled(this.#workflows.failStep(run, step, json, Date.now(), fence))
+    return settled(this.#workflows.failStep(run, step, json, Date.now(), fence))
   }
 
   /**

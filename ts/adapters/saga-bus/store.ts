@@ -1,7 +1,7 @@
 import { Connection, connectStore, nativeOf, type StoreConnection } from '../../connection.js'
-import { ConcurrencyError, ConnectionError, SagaError } from '../../errors.js'
+import { ConcurrencyError, ConnectionError, SagaError, fromNative } from '../../errors.js'
 import { type FenceOptions, fenceOf } from '../../fence.js'
-import { type binding, settled } from '../../native.js'
+import type { binding } from '../../native.js'
 import {
   type LooseState,
   checkState,
@@ -40,7 +40,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
 
   /** Connects, if the store was made with `connection`, and verifies that Redis answers. May be called again. */
   async initialize(): Promise<void> {
-    await transient(this.#connect().ping())
+    await transient(this.#connect().ping(), () => undefined)
   }
 
   #connect(): binding.NativeSagas {
@@ -59,26 +59,28 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
   }
 
   /** The state of a saga id, or `null`. */
-  async getById(sagaName: string, sagaId: string): Promise<TState | null> {
+  getById(sagaName: string, sagaId: string): Promise<TState | null> {
     const [name, id] = [checkName('the saga name', sagaName), checkName('the saga id', sagaId)]
-    const json = await transient(this.#sagas.byId(name, id))
-    return json === null ? null : stateFromJson<TState>(json, this.#key(name, `idx:id:${id}`))
+    return transient(this.#sagas.byId(name, id), (json) =>
+      json === null ? null : stateFromJson<TState>(json, this.#key(name, `idx:id:${id}`)),
+    )
   }
 
   /** The state of a correlation id, or `null`. */
-  async getByCorrelationId(sagaName: string, correlationId: string): Promise<TState | null> {
+  getByCorrelationId(sagaName: string, correlationId: string): Promise<TState | null> {
     const [name, id] = checkCorrelation(sagaName, correlationId)
-    const json = await transient(this.#sagas.byCorrelationId(name, id))
-    return json === null ? null : stateFromJson<TState>(json, this.#key(name, id))
+    return transient(this.#sagas.byCorrelationId(name, id), (json) =>
+      json === null ? null : stateFromJson<TState>(json, this.#key(name, id)),
+    )
   }
 
   /** The same as {@link RedisSagaStore.getById}. */
-  async findById(sagaName: string, sagaId: string): Promise<TState | null> {
+  findById(sagaName: string, sagaId: string): Promise<TState | null> {
     return this.getById(sagaName, sagaId)
   }
 
   /** The same as {@link RedisSagaStore.getByCorrelationId}. */
-  async findByCorrelationId(sagaName: string, correlationId: string): Promise<TState | null> {
+  findByCorrelationId(sagaName: string, correlationId: string): Promise<TState | null> {
     return this.getByCorrelationId(sagaName, correlationId)
   }
 
@@ -87,18 +89,13 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
    *
    * @throws {@link ConcurrencyError} with the code `SAGA_EXISTS` if there is one already
    */
-  async insert(
-    sagaName: string,
-    correlationId: string,
-    state: TState,
-    options?: FenceOptions,
-  ): Promise<void> {
+  insert(sagaName: string, correlationId: string, state: TState, options?: FenceOptions): Promise<void> {
     const [name, id] = checkCorrelation(sagaName, correlationId)
     const loose = checkState(state)
     const sagaId = checkName('the saga id', sagaIdOf(loose))
     const version = checkVersion(loose.metadata?.version ?? 0)
     const metadata = completeMetadata(loose, sagaId, version)
-    const outcome = await transient(
+    return transient(
       this.#sagas.write({
         sagaName: name,
         sagaId,
@@ -109,8 +106,8 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
         ttl: this.#ttl(metadata.isCompleted),
         fence: fenceOf(options),
       }),
+      (outcome) => this.#judge(outcome, name, sagaId, id, -1),
     )
-    await this.#judge(outcome, name, sagaId, id, -1)
   }
 
   /**
@@ -121,18 +118,13 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
    * @throws {@link ConcurrencyError} if another version is stored
    * @throws {@link SagaError} with the code `SAGA_NOT_FOUND`
    */
-  async update(
-    sagaName: string,
-    state: TState,
-    expectedVersion: number,
-    options?: FenceOptions,
-  ): Promise<void> {
+  update(sagaName: string, state: TState, expectedVersion: number, options?: FenceOptions): Promise<void> {
     const name = checkName('the saga name', sagaName)
     const loose = checkState(state)
     const sagaId = checkName('the saga id', sagaIdOf(loose))
     const expected = checkVersion(expectedVersion)
     const metadata = completeMetadata(loose, sagaId, checkVersion(loose.metadata?.version ?? expected + 1))
-    const outcome = await transient(
+    return transient(
       this.#sagas.write({
         sagaName: name,
         sagaId,
@@ -142,8 +134,8 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
         ttl: this.#ttl(metadata.isCompleted),
         fence: fenceOf(options),
       }),
+      (outcome) => this.#judge(outcome, name, sagaId, undefined, expected),
     )
-    await this.#judge(outcome, name, sagaId, undefined, expected)
   }
 
   /**
@@ -155,7 +147,7 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
    * @returns the saved state: `state`, or a copy of it if it is frozen
    * @throws {@link ConcurrencyError} if another version is stored
    */
-  async save(sagaName: string, state: TState, options?: FenceOptions): Promise<TState> {
+  save(sagaName: string, state: TState, options?: FenceOptions): Promise<TState> {
     const name = checkName('the saga name', sagaName)
     const loose = checkState(state)
     const sagaId = checkName('the saga id', sagaIdOf(loose))
@@ -163,8 +155,8 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
       loose.correlationId === undefined ? undefined : checkName('the correlation id', loose.correlationId)
     const expected = checkVersion(loose.metadata?.version ?? 0)
     const metadata = { ...completeMetadata(loose, sagaId, expected + 1), updatedAt: new Date() }
-    const first = { ...metadata, version: 1 }
-    const outcome = await transient(
+    const first = expected === 0 ? metadata : { ...metadata, version: 1 }
+    return transient(
       this.#sagas.write({
         sagaName: name,
         sagaId,
@@ -176,9 +168,10 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
         ttl: this.#ttl(metadata.isCompleted),
         fence: fenceOf(options),
       }),
+      (outcome) =>
+        this.#judge(outcome, name, sagaId, correlationId, expected) ??
+        withMetadata(state, loose, outcome[0] === 'inserted' ? first : metadata),
     )
-    await this.#judge(outcome, name, sagaId, correlationId, expected)
-    return withMetadata(state, loose, outcome[0] === 'inserted' ? first : metadata)
   }
 
   /**
@@ -186,25 +179,21 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
    * be the correlation id of another, use {@link RedisSagaStore.deleteById} or
    * {@link RedisSagaStore.deleteByCorrelationId}.
    */
-  async delete(sagaName: string, idOrCorrelationId: string, options?: FenceOptions): Promise<void> {
+  delete(sagaName: string, idOrCorrelationId: string, options?: FenceOptions): Promise<void> {
     const [name, id] = checkCorrelation(sagaName, idOrCorrelationId)
-    await transient(this.#sagas.delete(name, id, fenceOf(options)))
+    return transient(this.#sagas.delete(name, id, fenceOf(options)), () => undefined)
   }
 
   /** Deletes a saga by its id. Resolves whether there was one. */
-  async deleteById(sagaName: string, sagaId: string, options?: FenceOptions): Promise<boolean> {
+  deleteById(sagaName: string, sagaId: string, options?: FenceOptions): Promise<boolean> {
     const [name, id] = [checkName('the saga name', sagaName), checkName('the saga id', sagaId)]
-    return transient(this.#sagas.deleteById(name, id, fenceOf(options)))
+    return transient(this.#sagas.deleteById(name, id, fenceOf(options)), Boolean)
   }
 
   /** Deletes a saga by its correlation id. Resolves whether there was one. */
-  async deleteByCorrelationId(
-    sagaName: string,
-    correlationId: string,
-    options?: FenceOptions,
-  ): Promise<boolean> {
+  deleteByCorrelationId(sagaName: string, correlationId: string, options?: FenceOptions): Promise<boolean> {
     const [name, id] = checkCorrelation(sagaName, correlationId)
-    return transient(this.#sagas.deleteByCorrelationId(name, id, fenceOf(options)))
+    return transient(this.#sagas.deleteByCorrelationId(name, id, fenceOf(options)), Boolean)
   }
 
   /** The client given as `redis`, or `null`. It is never used: the store has a connection of its own. */
@@ -235,14 +224,14 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
     return isCompleted && completedTtl > 0 ? completedTtl : defaultTtl
   }
 
-  /** Throws unless the write happened. */
-  async #judge(
+  /** Throws or rejects unless the write happened. */
+  #judge(
     outcome: Awaited<ReturnType<binding.NativeSagas['write']>>,
     sagaName: string,
     sagaId: string,
     correlationId: string | undefined,
     expected: number,
-  ): Promise<void> {
+  ): Promise<never> | undefined {
     const [word, actual] = outcome
     if (word === 'missing')
       throw new SagaError('SAGA_NOT_FOUND', `Saga ${sagaId} not found`, {
@@ -250,25 +239,30 @@ export class RedisSagaStore<TState extends object = Record<string, any>> {
       })
     if (word === 'conflict') {
       const conflict = new ConcurrencyError(sagaId, expected, actual ?? -1)
-      throw await asCoreError(conflict, this.#options.ConcurrencyError)
+      return this.#conflict(conflict)
     }
     if (word === 'exists') {
       const message = `Saga ${sagaName} with correlation ID ${correlationId ?? sagaId} already exists (Optimistic concurrency conflict)`
       const conflict = new ConcurrencyError(sagaId, expected, -1, message, 'SAGA_EXISTS')
-      throw await asCoreError(conflict, this.#options.ConcurrencyError)
+      return this.#conflict(conflict)
     }
+    return undefined
+  }
+
+  async #conflict(conflict: ConcurrencyError): Promise<never> {
+    throw await asCoreError(conflict, this.#options.ConcurrencyError)
   }
 }
 
 traced('RedisSagaStore', RedisSagaStore.prototype)
 
-/** Waits for the native core; its transient errors are ones for the runtime too. */
-async function transient<T>(promise: Promise<T>): Promise<T> {
-  try {
-    return await settled(promise)
-  } catch (error) {
-    throw asTransient(error)
-  }
+/** Like {@link settled}; transient errors of the core are ones for the runtime too. */
+function transient<T, R>(promise: Promise<T>, read: (answer: T) => R): Promise<Awaited<R>> {
+  return promise.then(read, rethrow) as Promise<Awaited<R>>
+}
+
+function rethrow(error: unknown): never {
+  throw asTransient(fromNative(error))
 }
 
 function checkCorrelation(sagaName: string, correlationId: string): [string, string] {

@@ -3,14 +3,18 @@
 //! the server far less than many of a few.
 
 use std::cell::RefCell;
+use std::fmt;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::io_thread::{self, Work};
 
+/// So many results at once are expected to be answered by as many calls.
+pub(super) const ANSWERED: usize = 8;
 /// So many calls leave together. While the server is at work on them, the next ones are made.
 const TOGETHER: usize = 16;
-/// A burst is over after so long at the latest, if the thread looks, which it does at every fourth call.
+/// Calls leave after so long at the latest, if the thread looks, which it does at every fourth.
 const LONGEST: Duration = Duration::from_micros(200);
 const LOOK_EVERY: usize = 4;
 /// If it does not, as it is busy with something else, the I/O thread ends the burst.
@@ -18,92 +22,144 @@ const LONGEST_UNSEEN: Duration = Duration::from_millis(1);
 
 thread_local! {
     static BURST: RefCell<Option<Burst>> = const { RefCell::new(None) };
+    static KEPT: Kept = Kept::default();
 }
 
 /// A burst of the calls of one JavaScript thread.
 struct Burst {
-    kept: Arc<Mutex<Kept>>,
     expected: usize,
     made: usize,
+    /// Calls that were made when the last ones left, and when that was.
+    left: usize,
     since: Instant,
 }
 
+/// The calls that one JavaScript thread keeps.
+#[derive(Clone, Default)]
+pub(super) struct Kept(Arc<Mutex<Keeping>>);
+
 #[derive(Default)]
-struct Kept {
+struct Keeping {
     work: Vec<Work>,
+    /// A burst lasts, and calls were last let go at this moment.
+    since: Option<Instant>,
     /// The I/O thread has ended the burst.
     over: bool,
+    /// The I/O thread looks whether the burst lasts too long.
+    watched: bool,
 }
 
-fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
+impl fmt::Debug for Kept {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Kept").finish_non_exhaustive()
+    }
+}
+
+impl Kept {
+    /// Of the running thread.
+    pub(super) fn here() -> Self {
+        KEPT.with(Clone::clone)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Keeping> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A burst is likely to follow. I/O thread only, which need not be woken for it any more then.
+    pub(super) fn expect(&self) {
+        if !mem::replace(&mut self.open().watched, true) {
+            tokio::spawn(self.clone().watch());
+        }
+    }
+
+    async fn watch(self) {
+        loop {
+            tokio::time::sleep(LONGEST_UNSEEN).await;
+            let mut keeping = self.open();
+            if keeping.since.is_some_and(|since| since.elapsed() < LONGEST_UNSEEN) {
+                continue;
+            }
+            keeping.over = true;
+            keeping.watched = false;
+            let work = mem::take(&mut keeping.work);
+            drop(keeping);
+            io_thread::submit_all(work);
+            return;
+        }
+    }
 }
 
 /// Expects so many calls from this thread. Whoever says so sees that [`end`] is called before the thread waits for
 /// anything.
 pub(super) fn begin(calls: usize) {
     end();
-    BURST.set(Some(Burst { kept: Arc::default(), expected: calls, made: 0, since: Instant::now() }));
+    let now = Instant::now();
+    KEPT.with(|kept| {
+        let mut keeping = kept.open();
+        keeping.since = Some(now);
+        keeping.over = false;
+    });
+    BURST.set(Some(Burst { expected: calls, made: 0, left: 0, since: now }));
 }
 
 /// Keeps work while a burst lasts, and otherwise gives it back.
 pub(super) fn keep(work: Work) -> Option<Work> {
     BURST.with_borrow_mut(|burst| {
-        let kept = match burst {
-            Some(burst) => Arc::clone(&burst.kept),
-            None => return Some(work),
-        };
-        let mut all = lock(&kept);
-        if all.over {
-            *burst = None;
+        if burst.is_none() {
             return Some(work);
         }
-        all.work.push(work);
-        let first = all.work.len() == 1;
-        drop(all);
-        if first {
-            io_thread::submit_all([Work::Task(Box::pin(end_unseen(kept)))]);
-        }
-        None
+        KEPT.with(|kept| {
+            let mut keeping = kept.open();
+            if keeping.over {
+                *burst = None;
+                return Some(work);
+            }
+            keeping.work.push(work);
+            if !mem::replace(&mut keeping.watched, true) {
+                drop(keeping);
+                io_thread::submit_all([Work::Task(Box::pin(kept.clone().watch()))]);
+            }
+            None
+        })
     })
 }
 
 /// A call was made.
 pub(super) fn called() {
-    let still_expected = BURST.with_borrow_mut(|burst| {
-        let burst = burst.as_mut()?;
+    let is_over = BURST.with_borrow_mut(|burst| {
+        let Some(burst) = burst else { return false };
         burst.made += 1;
-        let over = burst.made >= burst.expected.min(TOGETHER)
-            || (burst.made.is_multiple_of(LOOK_EVERY) && burst.since.elapsed() >= LONGEST);
-        over.then(|| burst.expected.saturating_sub(burst.made))
+        if burst.made >= burst.expected {
+            return true;
+        }
+        let together = burst.made - burst.left >= TOGETHER;
+        let late = burst.made.is_multiple_of(LOOK_EVERY) && burst.since.elapsed() >= LONGEST;
+        if together || late {
+            burst.left = burst.made;
+            burst.since = Instant::now();
+            let_go(Some(burst.since));
+        }
+        false
     });
-    match still_expected {
-        Some(0) => end(),
-        Some(calls) => begin(calls),
-        None => {}
+    if is_over {
+        end();
     }
 }
 
 /// Hands over what is kept.
 pub(super) fn end() {
-    if let Some(burst) = BURST.take() {
-        let work = std::mem::take(&mut lock(&burst.kept).work);
-        if !work.is_empty() {
-            io_thread::submit_all(work);
-        }
+    if BURST.take().is_some() {
+        let_go(None);
     }
 }
 
-async fn end_unseen(kept: Arc<Mutex<Kept>>) {
-    tokio::time::sleep(LONGEST_UNSEEN).await;
-    let work = {
-        let mut kept = lock(&kept);
-        kept.over = true;
-        std::mem::take(&mut kept.work)
-    };
-    if !work.is_empty() {
-        io_thread::submit_all(work);
-    }
+fn let_go(since: Option<Instant>) {
+    let work = KEPT.with(|kept| {
+        let mut keeping = kept.open();
+        keeping.since = since;
+        mem::take(&mut keeping.work)
+    });
+    io_thread::submit_all(work);
 }
 
 #[cfg(test)]
@@ -150,6 +206,29 @@ mod tests {
         all.iter().for_each(arrives);
         end();
         assert!(!is_burst());
+    }
+
+    #[test]
+    fn a_thread_that_turns_to_something_else_after_many_calls_holds_nothing_up() {
+        begin(10 * TOGETHER);
+        let all: Vec<_> = (0..3 * TOGETHER + 1)
+            .map(|_| {
+                let receiver = submit();
+                called();
+                receiver
+            })
+            .collect();
+        all.iter().for_each(arrives);
+        end();
+    }
+
+    #[test]
+    fn one_burst_after_another_is_watched() {
+        for _ in 0..3 {
+            begin(10);
+            arrives(&submit());
+            end();
+        }
     }
 
     #[test]

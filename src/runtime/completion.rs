@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use napi::sys;
 
+use super::burst::{ANSWERED, Kept};
 use super::io_thread;
 use super::output::Output;
 use crate::error::{Error, ErrorKind};
@@ -44,6 +45,8 @@ pub(super) struct CompletionList {
     wake_pending: AtomicBool,
     /// The list is on the I/O thread's round of lists to flush.
     flush_pending: AtomicBool,
+    /// What the environment's thread keeps for a moment.
+    kept: Kept,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,7 @@ impl CompletionList {
             wake: Mutex::new(Some(WakeHandle(wake))),
             wake_pending: AtomicBool::new(false),
             flush_pending: AtomicBool::new(false),
+            kept: Kept::here(),
         }
     }
 
@@ -72,6 +76,14 @@ impl CompletionList {
         if !self.flush_pending.swap(true, Ordering::AcqRel) {
             io_thread::flush_later(Arc::clone(self));
         }
+    }
+
+    /// Wakes the environment's thread at the end of a round. I/O thread only.
+    pub(super) fn flush(&self) {
+        if lock(&self.entries).len() >= ANSWERED {
+            self.kept.expect();
+        }
+        self.wake();
     }
 
     /// Wakes the environment's thread, unless a wake is already on its way.

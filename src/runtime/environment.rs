@@ -26,8 +26,6 @@ const SLICE_TIME: Duration = Duration::from_micros(400);
 /// From so many entries on, the end of the turn is looked out for. Node may deliver many wakes within one turn; a
 /// few entries at a time, as in sequential calls, are not worth the watch.
 const WATCHED_ENTRIES: usize = 16;
-/// So many results at once are expected to be answered by as many calls.
-const BURST_ENTRIES: usize = 8;
 /// How many entries are settled between two looks at the clock.
 const CLOCK_EVERY: usize = 16;
 
@@ -227,7 +225,7 @@ impl Environment {
             self.watching_turn.set(false);
         }
         // The end of a turn that is watched ends the burst as well.
-        if self.watching_turn.get() && settled - before >= BURST_ENTRIES {
+        if self.watching_turn.get() && settled - before >= burst::ANSWERED {
             burst::begin(settled - before);
         }
     }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -36,6 +36,12 @@ struct IoThread {
     /// The thread has nothing to do and must be woken for new work.
     asleep: AtomicBool,
     wake: Notify,
+}
+
+impl IoThread {
+    fn submissions(&self) -> MutexGuard<'_, Vec<Work>> {
+        self.submissions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 static IO_THREAD: OnceLock<std::result::Result<Arc<IoThread>, String>> = OnceLock::new();
@@ -95,8 +101,12 @@ pub fn submit(work: Work) -> Result<()> {
 /// Hands work to the I/O thread at once. Without one, it is dropped.
 pub(super) fn submit_all(work: impl IntoIterator<Item = Work>) {
     let Ok(io) = io_thread() else { return };
-    io.submissions.lock().unwrap_or_else(PoisonError::into_inner).extend(work);
-    if io.asleep.swap(false, Ordering::SeqCst) {
+    let has_work = {
+        let mut submissions = io.submissions();
+        submissions.extend(work);
+        !submissions.is_empty()
+    };
+    if has_work && io.asleep.swap(false, Ordering::SeqCst) {
         io.wake.notify_one();
     }
 }
@@ -114,7 +124,7 @@ pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
 async fn take_submissions(io: Arc<IoThread>) {
     let mut batch = Vec::new();
     loop {
-        std::mem::swap(&mut batch, &mut *io.submissions.lock().unwrap_or_else(PoisonError::into_inner));
+        std::mem::swap(&mut batch, &mut *io.submissions());
         if !batch.is_empty() {
             note_activity();
             for work in batch.drain(..) {
@@ -133,7 +143,7 @@ async fn take_submissions(io: Arc<IoThread>) {
         } else {
             io.asleep.store(true, Ordering::SeqCst);
             // A call that came before the flag was up woke nobody.
-            if io.submissions.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            if io.submissions().is_empty() {
                 io.wake.notified().await;
             }
             io.asleep.store(false, Ordering::SeqCst);
@@ -188,7 +198,7 @@ async fn flush_completions(flush: Arc<Notify>) {
     loop {
         flush.notified().await;
         for list in TO_FLUSH.take() {
-            list.wake();
+            list.flush();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where keys lie in a cluster.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How many slots a cluster has.
 pub const SLOTS: usize = 16_384;
@@ -60,26 +60,41 @@ pub(super) fn has_tag(key: &str) -> bool {
     rest.and_then(|rest| rest.find('}')).is_some_and(|close| close > 0)
 }
 
-/// A short hash tag that lies in a slot, for keys of our own that must lie beside others.
-pub(super) fn tag_of(slot: u16) -> &'static str {
-    static TAGS: OnceLock<Vec<String>> = OnceLock::new();
-    let tags = TAGS.get_or_init(|| {
-        let mut tags = vec![String::new(); SLOTS];
-        let mut missing = SLOTS;
-        for number in 0u32.. {
-            let tag = format!("{number:x}");
-            let place = &mut tags[usize::from(self::slot(tag.as_bytes()))];
-            if place.is_empty() {
-                *place = tag;
-                missing -= 1;
-            }
-            if missing == 0 {
-                break;
-            }
+/// A short hash tag that lies in a slot, for keys of our own that must lie beside others: the lowest number, in hex, that
+/// does. It is a part of stored keys.
+pub(super) fn tag_of(slot: u16) -> String {
+    /// One more than the number, once it is known. To find all of them at once would hold the I/O thread up for long.
+    static KNOWN: [AtomicU32; SLOTS] = [const { AtomicU32::new(0) }; SLOTS];
+    let known = &KNOWN[usize::from(slot)];
+    let number = match known.load(Ordering::Relaxed) {
+        0 => {
+            let number = lowest_number(slot);
+            known.store(number + 1, Ordering::Relaxed);
+            number
         }
-        tags
-    });
-    &tags[usize::from(slot)]
+        known => known - 1,
+    };
+    format!("{number:x}")
+}
+
+fn lowest_number(slot: u16) -> u32 {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let size = SLOTS as u16;
+    let lies_there = |number: &u32| crc16(format!("{number:x}").as_bytes()) % size == slot;
+    if let Some(number) = (0..0x100).find(lies_there) {
+        return number;
+    }
+    // The sum of all digits is that of the first ones, with nothing behind them, and that of the last two.
+    let last_two: [u16; 0x100] =
+        std::array::from_fn(|last| crc16(&[DIGITS[last >> 4], DIGITS[last & 15]]) % size);
+    let mut first = 1;
+    loop {
+        let sum = crc16(format!("{first:x}\0\0").as_bytes()) % size;
+        if let Some(last) = last_two.iter().position(|last| sum ^ last == slot) {
+            return first << 8 | last as u32;
+        }
+        first += 1;
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +126,21 @@ mod tests {
             assert_eq!(slot(format!("a{{{}}}:b", tag_of(number)).as_bytes()), number);
         }
         assert!(tag_of(0).len() <= 6);
+    }
+
+    #[test]
+    fn a_tag_is_the_lowest_number_of_its_slot() {
+        let mut seen = std::collections::HashSet::new();
+        for number in 0u32.. {
+            let text = format!("{number:x}");
+            let slot = slot(text.as_bytes());
+            if seen.insert(slot) {
+                assert_eq!(tag_of(slot), text);
+            }
+            if seen.len() == SLOTS {
+                break;
+            }
+        }
     }
 
     #[test]

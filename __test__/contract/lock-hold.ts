@@ -129,6 +129,25 @@ export function lockHold(backend: Backend): void {
       assert.equal(losses.length, 1)
     })
 
+    it('ends it also if the lock is lost before', { timeout: 20_000 }, async () => {
+      const { ms, outcome } = await timed(() =>
+        manager.withLock(
+          'k',
+          async () => {
+            await other.forceRelease('k')
+            return new Promise(() => {})
+          },
+          { ttl: 600, maxHoldMs: 1000 },
+        ),
+      )
+      assert.ok(outcome.status === 'rejected')
+      LOST(outcome.reason)
+      assert.doesNotMatch(outcome.reason.message, /maxHoldMs/)
+      assert.ok(ms >= 998 && ms < 6000, `${ms} ms`)
+      assert.equal(losses.length, 1)
+      await assertFree()
+    })
+
     it('changes nothing for a function that ends earlier', async () => {
       assert.equal(await manager.withLock('k', () => 5, { ttl: 1000, maxHoldMs: 50 }), 5)
       await assertFree()

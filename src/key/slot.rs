@@ -1,6 +1,7 @@
 //! Where keys lie in a cluster.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// How many slots a cluster has.
 pub const SLOTS: usize = 16_384;
@@ -18,7 +19,11 @@ pub fn slot(key: &[u8]) -> u16 {
 
 /// CRC-16/XMODEM.
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
+    bytes.iter().fold(0, |crc, byte| crc16_on(crc, *byte))
+}
+
+fn crc16_on(crc: u16, byte: u8) -> u16 {
+    (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)]
 }
 
 const CRC16: [u16; 256] = {
@@ -62,39 +67,29 @@ pub(super) fn has_tag(key: &str) -> bool {
 
 /// A short hash tag that lies in a slot, for keys of our own that must lie beside others: the lowest number, in hex, that
 /// does. It is a part of stored keys.
+///
+/// To find all of them at once would hold the I/O thread up for long, so it is searched on from where the last search
+/// ended.
 pub(super) fn tag_of(slot: u16) -> String {
-    /// One more than the number, once it is known. To find all of them at once would hold the I/O thread up for long.
+    /// One more than the number, once it is known.
     static KNOWN: [AtomicU32; SLOTS] = [const { AtomicU32::new(0) }; SLOTS];
-    let known = &KNOWN[usize::from(slot)];
-    let number = match known.load(Ordering::Relaxed) {
-        0 => {
-            let number = lowest_number(slot);
-            known.store(number + 1, Ordering::Relaxed);
-            number
+    static SEARCHED_TO: Mutex<u32> = Mutex::new(0);
+    let known = |slot: u16| &KNOWN[usize::from(slot)];
+    if known(slot).load(Ordering::Relaxed) == 0 {
+        let mut next = SEARCHED_TO.lock().unwrap_or_else(PoisonError::into_inner);
+        while known(slot).load(Ordering::Relaxed) == 0 {
+            // Numbers that differ in their last digit have all but one step of the sum in common.
+            let others = if *next == 0 { 0 } else { crc16(format!("{:x}", *next >> 4).as_bytes()) };
+            for (number, digit) in (*next..).zip(*b"0123456789abcdef") {
+                let found = known(crc16_on(others, digit) % SLOTS as u16);
+                if found.load(Ordering::Relaxed) == 0 {
+                    found.store(number + 1, Ordering::Relaxed);
+                }
+            }
+            *next += 16;
         }
-        known => known - 1,
-    };
-    format!("{number:x}")
-}
-
-fn lowest_number(slot: u16) -> u32 {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let size = SLOTS as u16;
-    let lies_there = |number: &u32| crc16(format!("{number:x}").as_bytes()) % size == slot;
-    if let Some(number) = (0..0x100).find(lies_there) {
-        return number;
     }
-    // The sum of all digits is that of the first ones, with nothing behind them, and that of the last two.
-    let last_two: [u16; 0x100] =
-        std::array::from_fn(|last| crc16(&[DIGITS[last >> 4], DIGITS[last & 15]]) % size);
-    let mut first = 1;
-    loop {
-        let sum = crc16(format!("{first:x}\0\0").as_bytes()) % size;
-        if let Some(last) = last_two.iter().position(|last| sum ^ last == slot) {
-            return first << 8 | last as u32;
-        }
-        first += 1;
-    }
+    format!("{:x}", known(slot).load(Ordering::Relaxed).saturating_sub(1))
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 /** The rights that docs/operations.md asks for are enough, and a missing one is named. */
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { resolve } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import {
   type Connection,
@@ -13,13 +11,16 @@ import {
   RedisWakeSignaler,
   RedisWorkflowStateService,
   type ServerError,
+  type Target,
   connect,
   createRedisStore,
   createWorkstation,
 } from '../../index.js'
 import { type Suite, limitedBackend } from '../helpers/backends'
+import { RedisCluster } from '../helpers/redis-cluster'
 import { RedisServer } from '../helpers/redis-server'
 import type { RespClient } from '../helpers/resp-client'
+import { DOCUMENTED, IN_CLUSTER } from '../helpers/rights'
 import { type Counter, counter } from '../helpers/saga-states'
 import { until } from '../helpers/wait'
 import { cache } from './cache'
@@ -40,14 +41,6 @@ import { redisServiceSuite } from './workstation-service'
 import { sessionSuite } from './workstation-sessions'
 import { trackingSuite } from './workstation-tracking'
 
-const document = readFileSync(resolve(__dirname, '../../docs/operations.md'), 'utf8')
-const DOCUMENTED = new Map(
-  [...document.matchAll(/^ACL SETUSER (\S+) (.+)$/gm)].map(([, name = '', rules = '']) => [
-    name,
-    rules.split(' '),
-  ]),
-)
-
 const SUITES: Record<string, Suite[]> = {
   workflow: [workflow, runs, steps, interop, lists],
   lock: [lock, lockForms],
@@ -66,10 +59,11 @@ const ALL = Object.values(SUITES)
 describe('access rights', () => {
   it('are documented for every class, and hold nothing dangerous', () => {
     assert.deepEqual([...DOCUMENTED.keys()].toSorted(), ['ferroflow', ...Object.keys(SUITES)].toSorted())
-    for (const rules of DOCUMENTED.values()) {
+    assert.deepEqual([...IN_CLUSTER.keys()], [...DOCUMENTED.keys()])
+    for (const rules of [...DOCUMENTED.values(), ...IN_CLUSTER.values()]) {
       assert.ok(rules.includes('-@all'))
       const granted = rules.filter((rule) => rule.startsWith('+'))
-      assert.ok(granted.length > 0 && !/@admin|@dangerous|@all|keys|info|config/.test(granted.join(' ')))
+      assert.ok(granted.length > 0 && !/@admin|@dangerous|@all|\+keys|info|config/.test(granted.join(' ')))
     }
   })
 
@@ -79,6 +73,16 @@ describe('access rights', () => {
       before(() => backend.start())
       after(() => backend.stop())
       suites.forEach((suite, index) => describe(`suite ${index + 1}`, () => suite(backend)))
+    })
+  }
+
+  // Where calls take other steps than on one server.
+  for (const name of ['workflow', 'saga', 'task-store'] as const) {
+    const backend = limitedBackend(name, () => IN_CLUSTER.get(name) ?? [], true)
+    describe(`of the user ${name}, in a cluster`, () => {
+      before(() => backend.start())
+      after(() => backend.stop())
+      SUITES[name]?.forEach((suite, index) => describe(`suite ${index + 1}`, () => suite(backend)))
     })
   }
 })
@@ -98,7 +102,7 @@ describe('access rights as documented, with the default names', () => {
 
   const target = (user: string): string => `redis://${user}:secret@127.0.0.1:${server.port}`
 
-  const uses: Record<string, (url: string) => Promise<void>> = {
+  const uses: Record<string, (target: Target) => Promise<void>> = {
     async workflow(url) {
       const service = new RedisWorkflowStateService(url)
       const runId = await service.createRun('order', { item: 1 })
@@ -173,6 +177,17 @@ describe('access rights as documented, with the default names', () => {
     it(`${name}, its own user`, () => use(target(name)))
     if (name !== 'task-store') it(`${name}, the user of everything`, () => use(target('ferroflow')))
   }
+
+  it('in a cluster', async () => {
+    await using cluster = await RedisCluster.start({
+      replicas: 0,
+      users: [...IN_CLUSTER].map(([name, rules]) => `${name} ${rules.join(' ')}`),
+    })
+    for (const name of ['workflow', 'saga', 'signal', 'cache', 'task-store'])
+      for (const username of name === 'task-store' ? [name] : [name, 'ferroflow'])
+        // oxlint-disable-next-line no-await-in-loop -- one after the other
+        await uses[name]?.({ cluster: cluster.addresses, username, password: 'secret' })
+  })
 
   /** The rules that a managed service may leave a user with. */
   const MANAGED = 'on >secret ~* &* -@all +@read +@write +@scripting +subscribe -@admin -@dangerous'

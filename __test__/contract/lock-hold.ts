@@ -47,15 +47,15 @@ export function lockHold(backend: Backend): void {
       const result = await manager.withLock(
         'k',
         async (context) => {
-          block(1000)
+          block(2500)
           assert.equal(context.held, true, 'by its own clock, at once')
-          assert.ok(context.ttlLeft > 0 && context.ttlLeft <= 200)
+          assert.ok(context.ttlLeft > 0 && context.ttlLeft <= 500)
           assert.equal(await data.get('fm:lock:k'), context.token, 'and on the server')
           assert.equal(await other.tryAcquire('k'), null)
           assert.equal(context.signal.aborted, false)
           return 'kept'
         },
-        200,
+        500,
       )
       assert.equal(result, 'kept')
       assert.deepEqual(losses, [])
@@ -68,13 +68,13 @@ export function lockHold(backend: Backend): void {
         manager.withLock(
           'k',
           async (context) => {
-            block(1000)
+            block(1500)
             const { held } = context
             const next = await other.tryAcquire('k')
             await until('it is told', () => context.signal.aborted)
             seen = { held, next, aborted: true }
           },
-          { ttl: 100, jsLivenessMs: 200 },
+          { ttl: 300, jsLivenessMs: 600 },
         ),
         (error: LockError) => LOST(error) && /jsLivenessMs/.test(error.message),
       )
@@ -93,10 +93,10 @@ export function lockHold(backend: Backend): void {
             entered.resolve(context)
             return never
           },
-          { ttl: 50, maxHoldMs: 60 },
+          { ttl: 500, maxHoldMs: 600 },
         ),
       )
-      block(400)
+      block(1500)
       const { outcome } = await holding
       assert.ok(outcome.status === 'rejected')
       LOST(outcome.reason)
@@ -121,16 +121,35 @@ export function lockHold(backend: Backend): void {
       assert.ok(outcome.status === 'rejected')
       LOST(outcome.reason)
       assert.match(outcome.reason.message, /maxHoldMs/)
-      assert.ok(ms >= 148 && ms < 1000, `${ms} ms`)
+      assert.ok(ms >= 148 && ms < 4000, `${ms} ms`)
       const { signal, held } = await entered.promise
       assert.deepEqual([signal.aborted, signal.reason, held], [true, outcome.reason, false])
-      await until('it is free', async () => !(await data.exists('fm:lock:k')), 1000)
+      await until('it is free', async () => !(await data.exists('fm:lock:k')))
       await assertFree()
       assert.equal(losses.length, 1)
     })
 
+    it('ends it also if the lock is lost before', { timeout: 20_000 }, async () => {
+      const { ms, outcome } = await timed(() =>
+        manager.withLock(
+          'k',
+          async () => {
+            await other.forceRelease('k')
+            return new Promise(() => {})
+          },
+          { ttl: 600, maxHoldMs: 1000 },
+        ),
+      )
+      assert.ok(outcome.status === 'rejected')
+      LOST(outcome.reason)
+      assert.doesNotMatch(outcome.reason.message, /maxHoldMs/)
+      assert.ok(ms >= 998 && ms < 6000, `${ms} ms`)
+      assert.equal(losses.length, 1)
+      await assertFree()
+    })
+
     it('changes nothing for a function that ends earlier', async () => {
-      assert.equal(await manager.withLock('k', () => 5, { ttl: 1000, maxHoldMs: 50 }), 5)
+      assert.equal(await manager.withLock('k', () => 5, { ttl: 60_000, maxHoldMs: 20_000 }), 5)
       await assertFree()
       assert.deepEqual(losses, [])
     })
@@ -147,14 +166,14 @@ export function lockHold(backend: Backend): void {
             assert.equal(await other.forceRelease('k'), true)
             const begin = performance.now()
             await until('the signal', () => context.signal.aborted)
-            assert.ok(told - begin < 300 / 3 + 300, `${told - begin} ms`)
+            assert.ok(told - begin < 2000, `${told - begin} ms`)
             assert.throws(() => context.assertHeld(), LOST)
             assert.ok(LOST(context.signal.reason))
             assert.equal(context.ttlLeft, 0)
             await assert.rejects(context.extend(), LOST)
             return 'kept'
           },
-          300,
+          3000,
         ),
         LOST,
       )
@@ -170,7 +189,7 @@ export function lockHold(backend: Backend): void {
           async ({ signal }) => {
             await until('the signal', () => signal.aborted)
             const ms = performance.now() - begin
-            assert.ok(ms > 90 && ms < 500, `${ms} ms`)
+            assert.ok(ms > 90 && ms < 3000, `${ms} ms`)
           },
           { ttl: 100, renew: false },
         ),
@@ -270,36 +289,36 @@ export function lockHold(backend: Backend): void {
     })
 
     it('extends as often as it is asked to, also at once', async () => {
-      const lock = await manager.acquire('k', { ttl: 1000 })
+      const lock = await manager.acquire('k', { ttl: 20_000 })
       assert.ok(lock !== null)
-      const all = timed(() => Promise.all([5000, 6000, 7000].map((ttl) => lock.extend(ttl))))
+      const all = timed(() => Promise.all([50_000, 60_000, 70_000].map((ttl) => lock.extend(ttl))))
       const { ms, outcome } = await all
       assert.deepEqual(outcome, { status: 'fulfilled', value: [true, true, true] })
-      assert.ok(ms < 500, `${ms} ms`)
-      assert.ok(lock.ttlLeft > 6000)
+      assert.ok(ms < 3000, `${ms} ms`)
+      assert.ok(lock.ttlLeft > 60_000)
       await lock.release()
     })
 
     it('may be given to its manager', async () => {
-      const lock = await manager.acquire('k', { ttl: 200 })
+      const lock = await manager.acquire('k', { ttl: 1000 })
       assert.ok(lock !== null)
-      assert.equal(await manager.extend('k', lock, 5000), true)
-      assert.ok(lock.ttlLeft > 4000, `${lock.ttlLeft} ms`)
-      block(300)
+      assert.equal(await manager.extend('k', lock, 20_000), true)
+      assert.ok(lock.ttlLeft > 15_000, `${lock.ttlLeft} ms`)
+      block(1200)
       await data.command('PING')
       assert.equal(lock.held, true)
       assert.equal(await manager.release('k', lock), true)
       assert.equal(lock.held, false)
-      assert.equal(await manager.extend('k', lock, 5000), false)
+      assert.equal(await manager.extend('k', lock, 20_000), false)
       assert.equal(await manager.release('k', lock), false)
       assert.deepEqual(losses, [])
     })
 
     it('is never waited for by tryAcquire', async () => {
-      const lock = await manager.acquire('k', { ttl: 5000 })
+      const lock = await manager.acquire('k', { ttl: 20_000 })
       const { ms, outcome } = await timed(() => other.tryAcquire('k', { waitMs: 3000 }))
       assert.deepEqual(outcome, { status: 'fulfilled', value: null })
-      assert.ok(ms < 1000, `${ms} ms`)
+      assert.ok(ms < 2900, `${ms} ms`)
       await lock?.release()
     })
   })
@@ -326,11 +345,11 @@ export function lockHold(backend: Backend): void {
           'k',
           async (context) => {
             Date.now = () => now() + hours * 3_600_000
-            block(300)
+            block(1000)
             await data.command('PING')
-            return [context.held, context.ttlLeft <= 200, await other.tryAcquire('k')]
+            return [context.held, context.ttlLeft <= 500, await other.tryAcquire('k')]
           },
-          200,
+          500,
         )
         assert.deepEqual(seen, [true, true, null])
       }

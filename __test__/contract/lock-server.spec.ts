@@ -14,7 +14,8 @@ describe('a lock that replicas must know of', () => {
   let replica: RedisServer
   let client: RespClient
   let manager: RedisLockManager
-  const options = { replicas: 1, replicaTimeoutMs: 400, ttl: 60_000 }
+  /** What a replica confirms takes none of this time, so only what must fail has less. */
+  const options = { replicas: 1, replicaTimeoutMs: 10_000, ttl: 60_000 }
 
   before(async () => {
     master = await RedisServer.start()
@@ -53,31 +54,30 @@ describe('a lock that replicas must know of', () => {
   it('is freed again and refused when they are silent; others need not wait for that', async () => {
     replica.pause()
     try {
-      const call = timed(() =>
-        manager.withLock('k', () => assert.fail(), { ...options, replicaTimeoutMs: 1000 }),
-      )
+      const replicaTimeoutMs = 2000
+      const call = timed(() => manager.withLock('k', () => assert.fail(), { ...options, replicaTimeoutMs }))
       await until('it is taken', () => manager.isLocked('k'))
-      const { ms } = await timed(() => manager.withLock('other', () => manager.isLocked('k')))
-      assert.ok(ms < 500, `${ms} ms`)
-      const { ms: took, outcome } = await call
-      assert.ok(took >= 990 && took < 3000, `${took} ms`)
+      const others = manager.withLock('other', () => manager.isLocked('k'))
+      assert.equal(await Promise.race([others, call.then(() => 'later')]), true)
+      const { ms, outcome } = await call
+      assert.ok(ms >= replicaTimeoutMs - 10 && ms < replicaTimeoutMs + 5000, `${ms} ms`)
       assert.ok(outcome.status === 'rejected')
       like({ type: LockError, code: 'LOCK_NOT_REPLICATED', message: /0 of 1 replicas/, key: 'fm:lock:k' })(
         outcome.reason,
       )
       assert.equal(outcome.reason.retryable, true)
-      await until('it is free', async () => !(await manager.isLocked('k')), 1000)
+      await until('it is free', async () => !(await manager.isLocked('k')))
     } finally {
       replica.resume()
     }
   })
 
   it('is refused when there are too few', async () => {
-    await assert.rejects(manager.acquire('k', { ...options, replicas: 2 }), {
+    await assert.rejects(manager.acquire('k', { ...options, replicas: 2, replicaTimeoutMs: 1000 }), {
       code: 'LOCK_NOT_REPLICATED',
       message: /1 of 2 replicas/,
     })
-    await until('it is free', async () => !(await manager.isLocked('k')), 1000)
+    await until('it is free', async () => !(await manager.isLocked('k')))
   })
 
   it('is free again if the user may not ask', async () => {
@@ -87,7 +87,7 @@ describe('a lock that replicas must know of', () => {
       modest.acquire('k', options),
       (error: FerroflowError) => error.code === 'NO_PERMISSION',
     )
-    await until('it is free', async () => !(await manager.isLocked('k')), 1000)
+    await until('it is free', async () => !(await manager.isLocked('k')))
     await modest.close()
   })
 
@@ -96,14 +96,10 @@ describe('a lock that replicas must know of', () => {
     const cut = new RedisLockManager(proxy.url)
     await cut.acquire('warm', options)
     proxy.cutOn('after-forward', ({ name }) => name === 'WAIT', { times: 1, mode: 'reset' })
-    replica.pause()
-    try {
-      // WAIT on another connection knows nothing of what this one wrote, and would say yes at once.
-      await assert.rejects(cut.acquire('k', options), { code: 'LOCK_NOT_REPLICATED' })
-    } finally {
-      replica.resume()
-    }
-    await until('it is free', async () => !(await manager.isLocked('k')), 1500)
+    // The replica knows of it, but nobody can say so: WAIT on another connection is about what that one wrote.
+    await assert.rejects(cut.acquire('k', options), { code: 'LOCK_NOT_REPLICATED' })
+    assert.equal(proxy.commands.filter((name) => name === 'WAIT').length, 2)
+    await until('it is free', async () => !(await manager.isLocked('k')))
     await cut.close()
   })
 })
@@ -125,12 +121,13 @@ describe('a server that may evict locks', () => {
         const locks = new RedisLockManager('${server.url}', ${options})
         await locks.withLock('k' + n, () => {})
         await locks.withLock('k' + n, () => {})
-        await new Promise((done) => setTimeout(done, 100))
+        // Asks what the warning comes from, behind whoever asked before.
+        await locks.health()
         await locks.close()
       }
       Promise.all([use(1), use(2)]).then(() => use(3)).then(() => console.log('end'))`,
     ])
-    assert.deepEqual(await program.ended(), { code: 0, signal: null }, program.output)
+    assert.deepEqual(await program.ended(60_000), { code: 0, signal: null }, program.output)
     assert.match(program.output, /^end$/m)
     return program.output.split('\n').filter((line) => line.startsWith('warning'))
   }
@@ -220,13 +217,14 @@ describe('a user who may do little', () => {
 
   it('needs no channels: those who wait look from time to time', async () => {
     const manager = await managerOf('resetchannels')
-    const token = await manager.acquire('k')
-    const waiting = timed(() => manager.acquire('k', 1000))
+    const token = await manager.acquire('k', 60_000)
+    const waiting = manager.acquire('k', { ttl: 60_000, waitMs: 30_000 })
     const earlier = await looks()
     await until('it looks again', async () => (await looks()) > earlier + 2)
+    const freed = timed(() => waiting)
     assert.equal(await manager.release('k', token as string), true)
-    const { ms, outcome } = await waiting
-    assert.ok(outcome.status === 'fulfilled' && outcome.value !== null && ms < 1500, `${ms} ms`)
+    const { ms, outcome } = await freed
+    assert.ok(outcome.status === 'fulfilled' && outcome.value !== null && ms < 5000, `${ms} ms`)
     assert.equal((await manager.inspect('k')).locked, true)
     assert.equal(await manager.forceRelease('k'), true)
     await manager.close()
@@ -261,7 +259,7 @@ describe('a user who may do little', () => {
     const warnings: (Error & { code?: string })[] = []
     const listen = (warning: Error): void => void warnings.push(warning)
     process.on('warning', listen)
-    assert.equal(await manager.withLock('k', () => 'kept', 300), 'kept')
+    assert.equal(await manager.withLock('k', () => 'kept', 1000), 'kept')
     const error = new Error('mine')
     await assert.rejects(
       manager.withLock(
@@ -269,7 +267,7 @@ describe('a user who may do little', () => {
         () => {
           throw error
         },
-        300,
+        60_000,
       ),
       (thrown) => thrown === error,
     )
@@ -280,7 +278,7 @@ describe('a user who may do little', () => {
       ['FERROFLOW_LOCK', 'FERROFLOW_LOCK'],
     )
     assert.ok(warnings.every(({ message }) => !message.includes(SECRET)))
-    await until('it expires', async () => !(await manager.isLocked('k')), 1500)
+    await until('it expires', async () => !(await manager.isLocked('k')))
     await manager.close()
   })
 })
@@ -293,21 +291,27 @@ describe('closing a manager', () => {
     const manager = new RedisLockManager(connection, { warnings: false })
     const token = await manager.acquire('warm')
     await manager.release('warm', token as string)
+    // None of them is due to be renewed while this runs.
+    const ttl = 3_600_000
     for (let n = 0; n < 500; n += 1)
       // oxlint-disable-next-line no-await-in-loop -- one after the other
-      await (n % 2 ? manager.acquire(`k${n}`) : manager.acquire(`k${n}`, { renew: true }))
+      await (n % 2 ? manager.acquire(`k${n}`, ttl) : manager.acquire(`k${n}`, { ttl, renew: true }))
     using client = await server.client()
     await until(
       'they are listed',
       async () => (await client.command('ZCARD', 'fm:lock:ferroflow:held')) === 500,
     )
-    const { requests } = await proxy.count(() => manager.close())
+    // On a busy machine, some time may pass between two parts of what is written at once.
+    const { requests } = await proxy.count(() => manager.close(), { quietMs: 200 })
     const releases = requests.filter(({ name }) => name.startsWith('EVAL'))
     // A script holds up everybody else, so it frees 64 at most.
     assert.equal(releases.length, Math.ceil(500 / 64))
     assert.equal(new Set(releases.map(({ roundTrip }) => roundTrip)).size, 1)
-    const left = (await client.keys('fm:lock:*')).filter((key) => !key.endsWith('ferroflow:fence'))
-    assert.deepEqual(left, [])
+    // What it does not get an answer to within a second, it does not wait for.
+    await until('nothing is left', async () => {
+      const left = await client.keys('fm:lock:*')
+      return left.every((key) => key.endsWith('ferroflow:fence'))
+    })
     await connection.close()
   })
 })

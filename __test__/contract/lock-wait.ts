@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { ConnectionError, LockError, RedisLockManager, type Target } from '../../index.js'
 import { type Backend, Data } from '../helpers/backends'
 import { like } from '../helpers/errors'
+import { whileLate } from '../helpers/lateness'
 import { deferred, timed, until } from '../helpers/wait'
 
 const REENTRANT = like({ type: LockError, code: 'LOCK_REENTRANT', message: /^Failed to acquire lock for / })
@@ -55,9 +56,11 @@ export function lockWait(backend: Backend): void {
           })
           await until('it waits', async () => (await waiters()) > 0)
           const begin = performance.now()
-          control.abort(reason)
-          await outcome
-          taken.push((taken.pop() as number) - begin)
+          const { late } = await whileLate(async () => {
+            control.abort(reason)
+            await outcome
+          })
+          taken.push(Math.max(0, (taken.pop() as number) - begin - late))
         }
         const shown = taken.map((ms) => ms.toFixed(1)).join(', ')
         assert.ok(taken.toSorted((a, b) => a - b)[5]! < 10 && Math.max(...taken) < 250, `${shown} ms`)
@@ -87,14 +90,14 @@ export function lockWait(backend: Backend): void {
         if (outcome.status === 'fulfilled') await outcome.value?.release()
         else assert.ok(ABORTED(outcome.reason))
       }
-      await until('it is free', async () => !(await data.exists('fm:lock:k')), 1000)
+      await until('it is free', async () => !(await data.exists('fm:lock:k')))
       await assertNothingLeft()
     })
 
     it('after waitMs says who holds it', async () => {
       const lock = await manager.acquire('k', { ttl: 60_000, holder: 'the importer' })
       const { ms, outcome } = await timed(() => other.withLock('k', () => 1, { waitMs: 120, retryDelay: 30 }))
-      assert.ok(outcome.status === 'rejected' && ms >= 118 && ms < 1000, `${ms} ms`)
+      assert.ok(outcome.status === 'rejected' && ms >= 118 && ms < 4000, `${ms} ms`)
       like({ type: LockError, code: 'LOCK_TIMEOUT', message: /^Failed to acquire lock for k/ })(
         outcome.reason,
       )
@@ -153,7 +156,7 @@ export function lockWait(backend: Backend): void {
         for (const by of [manager, other]) {
           const { ms, outcome } = await timed(() => by.withLock('k', () => 1))
           assert.ok(outcome.status === 'rejected' && REENTRANT(outcome.reason))
-          assert.ok(ms < 250, `${ms} ms`)
+          assert.ok(ms < 1000, `${ms} ms`)
         }
         await assert.rejects(
           manager.withLocks(['a', 'k'], () => 1),
@@ -256,7 +259,7 @@ export function lockWait(backend: Backend): void {
       const { ms, outcome } = await timed(() =>
         manager.withLocks(['a', 'b', 'c'], () => assert.fail(), { waitMs: 100 }),
       )
-      assert.ok(outcome.status === 'rejected' && ms < 1000)
+      assert.ok(outcome.status === 'rejected' && ms < 4000)
       like({ type: LockError, code: 'LOCK_TIMEOUT', message: /for b/, key: 'fm:lock:b' })(outcome.reason)
       assert.equal(await manager.isLocked('a'), false)
       await other.release('b', token as string)
@@ -271,7 +274,7 @@ export function lockWait(backend: Backend): void {
             await other.forceRelease('a')
             await until('the signal', () => signal.aborted)
           },
-          200,
+          1000,
         ),
         { code: 'LOCK_LOST', key: 'fm:lock:a' },
       )
@@ -315,8 +318,8 @@ export function lockWait(backend: Backend): void {
     for (const { outcome } of await Promise.all(waiting))
       assert.ok(outcome.status === 'rejected' && CLOSED(outcome.reason))
     const ended = performance.now() - begin
-    assert.ok(ended < 100 + 150, `the waiters ended after ${ended} ms`)
-    assert.ok((await closed).ms < 1250)
+    assert.ok(ended < 1000, `the waiters ended after ${ended} ms`)
+    assert.ok((await closed).ms < 3000)
     await lostRunning
     assert.equal(signal.aborted, true)
     assert.equal(lock?.held, false)
@@ -341,11 +344,7 @@ export function lockWait(backend: Backend): void {
       for (const one of await settled)
         if (one.status === 'rejected') assert.ok(CLOSED(one.reason))
         else assert.equal(typeof one.value, 'string')
-      await until(
-        `round ${round}`,
-        async () => !(await data.keys()).some((key) => /lock:way/.test(key)),
-        2000,
-      )
+      await until(`round ${round}`, async () => !(await data.keys()).some((key) => /lock:way/.test(key)))
     }
   })
 }

@@ -113,37 +113,37 @@ function single(): Backend {
 }
 
 /** Who may see and clear everything, by the target of a user who may not. */
-const administrators = new Map<string, string>()
+const administrators = new Map<Target, Target>()
 
 /**
- * A server that lets the code under test do only what these rules of access control say, on any key and channel;
- * the tests' own looks at the data are free.
+ * A server, or a cluster, that lets the code under test do only what these rules of access control say, on any key and
+ * channel; the tests' own looks at the data are free.
  */
-export function limitedBackend(name: string, rules: () => readonly string[]): Backend {
-  const server = single()
+export function limitedBackend(name: string, rules: () => readonly string[], isCluster = false): Backend {
+  const backend = isCluster ? cluster() : single()
   return {
-    ...server,
+    ...backend,
     name,
     async start() {
-      await server.start()
-      const admin = connect(await server.freshTarget())
+      await backend.start()
+      const free = await backend.freshTarget()
+      const nodes = typeof free === 'string' ? [free] : (free as { cluster: { port: number }[] }).cluster
       // Places are databases, and a few tests send a PING of their own.
-      await admin.command(
-        'ACL',
-        'SETUSER',
-        'limited',
-        ...rules(),
-        '+select',
-        '+ping',
-        'allkeys',
-        'allchannels',
-        '>limited',
+      const own = ['+select', '+ping', 'allkeys', 'allchannels', '>limited']
+      await Promise.all(
+        nodes.map(async (node) => {
+          const admin = connect(node)
+          await admin.command('ACL', 'SETUSER', 'limited', ...rules(), ...own)
+          await admin.close()
+        }),
       )
-      await admin.close()
     },
     async freshTarget() {
-      const free = (await server.freshTarget()) as string
-      const target = free.replace('redis://', 'redis://limited:limited@')
+      const free = await backend.freshTarget()
+      const target =
+        typeof free === 'string'
+          ? free.replace('redis://', 'redis://limited:limited@')
+          : { ...free, username: 'limited', password: 'limited' }
       administrators.set(target, free)
       return target
     },
@@ -182,7 +182,7 @@ export class Data {
   readonly #prefix: string
 
   constructor(target: Target) {
-    this.connection = connect((typeof target === 'string' && administrators.get(target)) || target)
+    this.connection = connect(administrators.get(target) ?? target)
     const { keyPrefix = '' } = typeof target === 'string' ? {} : (target as { keyPrefix?: string })
     this.#prefix = keyPrefix
   }

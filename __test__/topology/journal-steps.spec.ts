@@ -5,51 +5,34 @@ import { after, afterEach, before, describe, it } from 'node:test'
 import { type ConnectionOptions, FerroflowError, RedisWorkflowRunService, connect } from '../../index.js'
 import { Data } from '../helpers/backends'
 import type { CountingProxy } from '../helpers/counting-proxy'
+import { type Stores, WRITES, assertWhole, openStores } from '../helpers/journal'
 import { type WorkflowService, createRun, insertStep, openService } from '../helpers/pikku'
 import { TOPOLOGIES, type Servers, throughProxies } from '../helpers/proxied-topology'
-
-interface Stores {
-  service: WorkflowService
-  runs: RedisWorkflowRunService
-}
-
-interface Prepared {
-  run: string
-  /** Id of the pending step `s`. */
-  step: string
-}
-
-type Write = (stores: Stores, prepared: Prepared) => Promise<unknown>
-
-/** Each of them may be called again after it broke off. */
-const WRITES: Record<string, Write> = {
-  createRun: ({ service }) => createRun(service),
-  insertStepState: ({ service }, { run }) =>
-    insertStep(service, run, 'new').catch((error: unknown) => {
-      // It was stored before the call broke off.
-      if (!(error instanceof FerroflowError && error.code === 'STEP_EXISTS')) throw error
-    }),
-  setStepScheduled: ({ service }, { step }) => service.setStepScheduled(step),
-  setStepRunning: ({ service }, { step }) => service.setStepRunning(step),
-  setStepResult: ({ service }, { step }) => service.setStepResult(step, { a: 1 }),
-  setStepError: ({ service }, { step }) => service.setStepError(step, new Error('no')),
-  createRetryAttempt: ({ service }, { step }) => service.createRetryAttempt(step, 'pending'),
-  claimStepForExecution: ({ service }, { run }) => service.claimStepForExecution(run, 's', 'rpc'),
-  'updateRunStatus to suspended': ({ service }, { run }) => service.updateRunStatus(run, 'suspended'),
-  'updateRunStatus to completed': ({ service }, { run }) => service.updateRunStatus(run, 'completed', 1),
-  updateRunState: ({ service }, { run }) => service.updateRunState(run, 'name', 1),
-  deleteRun: ({ runs }, { run }) => runs.deleteRun(run),
-}
 
 /** What a call sends; the rest is about the connection. */
 const SENT = /^(EVAL|Z|H|DEL$|EXISTS$|SET$)/
 
-const open = async (target: ConnectionOptions | ReturnType<typeof connect>): Promise<Stores> => ({
-  service: await openService(target),
-  runs: new RedisWorkflowRunService(target),
-})
-
-const soon = (): Date => new Date(Date.now() + 1000)
+/** Breaks a call off before it has sent more than so many commands. Whether it was. */
+async function breakOff(
+  target: ConnectionOptions,
+  proxies: CountingProxy[],
+  sent: number,
+  call: (stores: Stores) => Promise<unknown>,
+): Promise<boolean> {
+  const connection = connect({ ...target, connectionName: randomUUID(), commandTimeout: 100 })
+  const stores = await openStores(connection)
+  // Every node is connected.
+  await connection.command('DBSIZE')
+  let seen = 0
+  const faults = proxies.map((proxy) =>
+    proxy.cutOn('before-forward', ({ name }) => SENT.test(name) && (seen += 1) > sent, { times: 10_000 }),
+  )
+  await call(stores).catch((error: unknown) => assert.ok(error instanceof FerroflowError, String(error)))
+  const wasCut = faults.some(({ struck }) => struck.length > 0)
+  for (const fault of faults) fault.cancel()
+  await connection.close()
+  return wasCut
+}
 
 describe('a journal in several slots', () => {
   let servers: Servers
@@ -58,7 +41,7 @@ describe('a journal in several slots', () => {
 
   before(async () => {
     servers = await (TOPOLOGIES['a cluster'] as () => Promise<Servers>)()
-    sound = await open(connect(servers.target))
+    sound = await openStores(connect(servers.target))
     data = new Data(servers.target)
   })
   after(async () => {
@@ -66,66 +49,6 @@ describe('a journal in several slots', () => {
     await servers.stop()
   })
   afterEach(() => data.clear())
-
-  /** All that is read of a run says the same, and a run that is not there is nowhere. */
-  async function assertWhole(id: string): Promise<void> {
-    const { service, runs } = sound
-    const run = await service.getRun(id)
-    const [steps, history, pending, stalled, listed] = await Promise.all([
-      service.listStepStates(id),
-      service.getRunHistory(id),
-      service.findUndispatchedSteps(soon(), 10_000),
-      service.findStalledRunIds(soon(), 10_000),
-      Promise.all(
-        (['running', 'suspended', 'completed', 'failed', 'cancelled', undefined] as const).map(
-          async (status) => {
-            const list = await runs.listRuns({ status, workflowName: 'w', limit: 10_000 })
-            return list.some((one) => one.id === id) ? [status] : []
-          },
-        ),
-      ),
-    ])
-    assert.deepEqual(listed.flat(), run === null ? [] : [run.status, undefined])
-    const isRunning = run?.status === 'running'
-    const waiting = steps.filter(({ status }) => isRunning && status === 'pending')
-    assert.deepEqual(
-      pending.filter(({ runId }) => runId === id).map(({ stepId }) => stepId),
-      waiting.map(({ stepId }) => stepId),
-    )
-    const isBusy = steps.some(({ status }) => ['scheduled', 'running'].includes(status))
-    assert.equal(stalled.includes(id), isRunning && !isBusy)
-    // A deletion that broke off leaves steps of a run that is gone, and the next one takes them away.
-    if (run === null) return
-    for (const { stepName, status, attemptCount, result, error } of steps) {
-      const attempts = history.filter((attempt) => attempt.stepName === stepName)
-      const last = attempts.at(-1)
-      assert.equal(attempts.length, attemptCount)
-      assert.deepEqual([last?.status, last?.result], [status, result])
-      if (status === 'failed') assert.deepEqual(last?.error, error)
-    }
-  }
-
-  /** Breaks a call off before it has sent more than so many commands. Whether it was. */
-  async function breakOff(
-    target: ConnectionOptions,
-    proxies: CountingProxy[],
-    sent: number,
-    call: (stores: Stores) => Promise<unknown>,
-  ): Promise<boolean> {
-    const connection = connect({ ...target, connectionName: randomUUID(), commandTimeout: 100 })
-    const stores = await open(connection)
-    // Every node is connected.
-    await connection.command('DBSIZE')
-    let seen = 0
-    const faults = proxies.map((proxy) =>
-      proxy.cutOn('before-forward', ({ name }) => SENT.test(name) && (seen += 1) > sent, { times: 10_000 }),
-    )
-    await call(stores).catch((error: unknown) => assert.ok(error instanceof FerroflowError, String(error)))
-    const wasCut = faults.some(({ struck }) => struck.length > 0)
-    for (const fault of faults) fault.cancel()
-    await connection.close()
-    return wasCut
-  }
 
   for (const [name, write] of Object.entries(WRITES))
     it(`${name} breaks off anywhere, and a repeat finishes it`, () =>
@@ -137,9 +60,9 @@ describe('a journal in several slots', () => {
           const prepared = { run, step: await insertStep(sound.service, run, 's') }
           await sound.service.updateRunState(run, 'kept', 1)
           wasCut = await breakOff(target, proxies, sent, (stores) => write(stores, prepared))
-          await assertWhole(run)
+          await assertWhole(sound, run)
           await write(sound, prepared)
-          await assertWhole(run)
+          await assertWhole(sound, run)
           if (name !== 'createRetryAttempt') {
             const history = await sound.service.getRunHistory(run)
             assert.ok(history.every(({ attemptCount }) => attemptCount === 1))
@@ -155,7 +78,7 @@ describe('a journal in several slots', () => {
       }))
 
   it('64 inserts of one step from several connections make one attempt, and one of 64 claims wins', async () => {
-    const stores = await Promise.all(Array.from({ length: 4 }, () => open({ ...servers.target })))
+    const stores = await Promise.all(Array.from({ length: 4 }, () => openStores({ ...servers.target })))
     const run = await createRun(sound.service)
     const each = <T>(call: (by: WorkflowService) => Promise<T>): Promise<PromiseSettledResult<T>[]> =>
       Promise.allSettled(
@@ -163,11 +86,11 @@ describe('a journal in several slots', () => {
       )
     const inserts = await each((service) => insertStep(service, run, 's'))
     assert.equal(inserts.filter(({ status }) => status === 'fulfilled').length, 1)
-    await assertWhole(run)
+    await assertWhole(sound, run)
     const claims = await each((service) => service.claimStepForExecution(run, 's', 'rpc'))
     const won = claims.filter((claim) => claim.status === 'fulfilled' && claim.value !== null)
     assert.equal(won.length, 1)
-    await assertWhole(run)
+    await assertWhole(sound, run)
     const history = await sound.service.getRunHistory(run)
     assert.deepEqual(
       history.map(({ attemptCount, status }) => [attemptCount, status]),
@@ -177,7 +100,7 @@ describe('a journal in several slots', () => {
   })
 
   it('many who change one run and its steps leave indexes and history that are true', async () => {
-    const stores = await Promise.all(Array.from({ length: 4 }, () => open({ ...servers.target })))
+    const stores = await Promise.all(Array.from({ length: 4 }, () => openStores({ ...servers.target })))
     const run = await createRun(sound.service)
     const steps = await Promise.all(['a', 'b', 'c'].map((step) => insertStep(sound.service, run, step)))
     const work = async ({ service, runs }: Stores, worker: number): Promise<void> => {
@@ -195,9 +118,9 @@ describe('a journal in several slots', () => {
       }
     }
     await Promise.all(stores.map(work))
-    await assertWhole(run)
+    await assertWhole(sound, run)
     await sound.service.updateRunStatus(run, 'running')
-    await assertWhole(run)
+    await assertWhole(sound, run)
     assert.equal(await sound.runs.deleteRun(run), true)
     assert.deepEqual(await data.keys(), [])
     await Promise.all(stores.flatMap(({ service, runs }) => [service.close(), runs.close()]))

@@ -41,6 +41,8 @@ struct Sent {
     start: u64,
     /// The reply to `ASKING` comes before its own.
     asked: bool,
+    /// Why `ASKING` was refused.
+    denied: Option<Box<Error>>,
 }
 
 /// More than this is not copied into the write buffer at once; the socket would not take it anyway.
@@ -177,7 +179,7 @@ impl Batch {
         }
         buffer.extend_from_slice(&request.wire);
         self.buffered += request.wire.len() as u64;
-        self.sent.push_back(Sent { request, start, asked });
+        self.sent.push_back(Sent { request, start, asked, denied: None });
         self.untouched += 1;
     }
 
@@ -218,9 +220,22 @@ impl Batch {
 
     /// Matches a reply with the oldest request. `None` if its caller gave up, or nobody asked.
     pub fn reply(&mut self, outcome: Result<Reply>) -> Option<Settled> {
+        if let (Some(first), Err(error)) = (self.sent.front_mut(), &outcome)
+            && first.asked
+            && error.kind() == ErrorKind::NoPermission
+        {
+            first.denied = Some(Box::new(error.clone()));
+        }
         let mut request = self.take_answered()?;
         let sink = request.sink.take()?;
         Some(Settled(sink, outcome.map_err(|error| request.judge(error))))
+    }
+
+    /// Why what is answered next was sent without `ASKING` taking effect. Nobody else would tell it from a slot that has
+    /// moved, and it would be sent to and fro.
+    pub fn take_denial(&mut self) -> Option<Error> {
+        let first = self.sent.front_mut().filter(|first| !first.asked)?;
+        first.denied.take().map(|error| *error)
     }
 
     /// Takes out the request that a reply belongs to, to be settled or sent elsewhere. `None` if the reply is not the

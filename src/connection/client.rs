@@ -160,7 +160,8 @@ impl Client {
     /// Waits until so many replicas have what was written on the connection to the server of `key`, and says how many
     /// do. On another connection than that of the write the answer means nothing: compare [`Client::session_of`].
     pub async fn wait(&self, key: &str, replicas: u32, at_most: Duration) -> Result<u32> {
-        let wait = Command::new("WAIT").number(replicas).number(at_most.as_millis() as u64).reads();
+        // Sent again, it would be about another connection, and keep the caller waiting for an answer that says nothing.
+        let wait = Command::new("WAIT").number(replicas).number(at_most.as_millis() as u64);
         let deadline = Instant::now() + at_most + self.config.call_timeout();
         let (sender, receiver) = oneshot::channel();
         let sink = Box::new(move |outcome| drop(sender.send(outcome)));

@@ -202,6 +202,11 @@ impl Driver<'_> {
         if let (Err(error), Some(overseer)) = (&outcome, &self.node.overseer)
             && overseer.minds(error)
         {
+            let denial = self.node.batch().take_denial();
+            if let Some(denial) = denial {
+                let settled = self.node.batch().reply(Err(denial));
+                return deliver(settled);
+            }
             let request = self.node.batch().take_answered();
             if let (Some(request), Err(error)) = (request, outcome) {
                 overseer.refused(self.node, request, error);

@@ -1,6 +1,7 @@
 //! Where keys lie in a cluster.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// How many slots a cluster has.
 pub const SLOTS: usize = 16_384;
@@ -18,7 +19,11 @@ pub fn slot(key: &[u8]) -> u16 {
 
 /// CRC-16/XMODEM.
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
+    bytes.iter().fold(0, |crc, byte| crc16_on(crc, *byte))
+}
+
+fn crc16_on(crc: u16, byte: u8) -> u16 {
+    (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)]
 }
 
 const CRC16: [u16; 256] = {
@@ -60,26 +65,31 @@ pub(super) fn has_tag(key: &str) -> bool {
     rest.and_then(|rest| rest.find('}')).is_some_and(|close| close > 0)
 }
 
-/// A short hash tag that lies in a slot, for keys of our own that must lie beside others.
-pub(super) fn tag_of(slot: u16) -> &'static str {
-    static TAGS: OnceLock<Vec<String>> = OnceLock::new();
-    let tags = TAGS.get_or_init(|| {
-        let mut tags = vec![String::new(); SLOTS];
-        let mut missing = SLOTS;
-        for number in 0u32.. {
-            let tag = format!("{number:x}");
-            let place = &mut tags[usize::from(self::slot(tag.as_bytes()))];
-            if place.is_empty() {
-                *place = tag;
-                missing -= 1;
+/// A short hash tag that lies in a slot, for keys of our own that must lie beside others: the lowest number, in hex, that
+/// does. It is a part of stored keys.
+///
+/// To find all of them at once would hold the I/O thread up for long, so it is searched on from where the last search
+/// ended.
+pub(super) fn tag_of(slot: u16) -> String {
+    /// One more than the number, once it is known.
+    static KNOWN: [AtomicU32; SLOTS] = [const { AtomicU32::new(0) }; SLOTS];
+    static SEARCHED_TO: Mutex<u32> = Mutex::new(0);
+    let known = |slot: u16| &KNOWN[usize::from(slot)];
+    if known(slot).load(Ordering::Relaxed) == 0 {
+        let mut next = SEARCHED_TO.lock().unwrap_or_else(PoisonError::into_inner);
+        while known(slot).load(Ordering::Relaxed) == 0 {
+            // Numbers that differ in their last digit have all but one step of the sum in common.
+            let others = if *next == 0 { 0 } else { crc16(format!("{:x}", *next >> 4).as_bytes()) };
+            for (number, digit) in (*next..).zip(*b"0123456789abcdef") {
+                let found = known(crc16_on(others, digit) % SLOTS as u16);
+                if found.load(Ordering::Relaxed) == 0 {
+                    found.store(number + 1, Ordering::Relaxed);
+                }
             }
-            if missing == 0 {
-                break;
-            }
+            *next += 16;
         }
-        tags
-    });
-    &tags[usize::from(slot)]
+    }
+    format!("{:x}", known(slot).load(Ordering::Relaxed).saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -111,6 +121,21 @@ mod tests {
             assert_eq!(slot(format!("a{{{}}}:b", tag_of(number)).as_bytes()), number);
         }
         assert!(tag_of(0).len() <= 6);
+    }
+
+    #[test]
+    fn a_tag_is_the_lowest_number_of_its_slot() {
+        let mut seen = std::collections::HashSet::new();
+        for number in 0u32.. {
+            let text = format!("{number:x}");
+            let slot = slot(text.as_bytes());
+            if seen.insert(slot) {
+                assert_eq!(tag_of(slot), text);
+            }
+            if seen.len() == SLOTS {
+                break;
+            }
+        }
     }
 
     #[test]

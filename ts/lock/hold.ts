@@ -75,6 +75,7 @@ export class HeldLock implements LockContext {
   #controller: AbortController | undefined
   #overdue: (() => void) | undefined
   #isOverdue = false
+  #isTimeOver = false
   #lost: LockError | undefined
   #released = false
 
@@ -97,7 +98,7 @@ export class HeldLock implements LockContext {
       if (this.#released || this.#lost !== undefined) return
       this.noteLoss(why, cause === null ? undefined : fromNative(toNative(cause)))
       this.#isOverdue = isOverdue
-      if (isOverdue) this.#overdue?.()
+      if (isOverdue || this.#isTimeOver) this.#overdue?.()
     })
   }
 
@@ -115,12 +116,18 @@ export class HeldLock implements LockContext {
     return this.#native.left()
   }
 
-  /** Resolves when the lock was held for as long as was allowed. */
+  /** Resolves when the lock was held for as long as was allowed, or would have been, had it not been lost before. */
   untilOverdue(): Promise<void> {
     return new Promise((resolve) => {
       this.#overdue = resolve
       if (this.#isOverdue) resolve()
     })
+  }
+
+  /** No function under the lock is waited for any longer. The core says so too, but not of a lock that is lost. */
+  noteTimeOver(): void {
+    this.#isTimeOver = true
+    if (this.#lost !== undefined) this.#overdue?.()
   }
 
   /** The error of a lock that is lost. */

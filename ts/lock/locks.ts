@@ -165,7 +165,8 @@ export class Locks {
     const running = holding(id, lock, () => fn(lock))
     let outcome: PromiseSettledResult<T> | undefined
     // This call settles in time whatever the function waits for, so the process must live to see it.
-    const awake = terms.maxHoldMs > 0 ? setInterval(() => {}, MAX_TIMER) : undefined
+    const limit = Math.min(terms.maxHoldMs, MAX_TIMER)
+    const awake = limit > 0 ? setInterval(() => lock.noteTimeOver(), limit) : undefined
     try {
       const ended = settledResult(running)
       outcome = await (terms.maxHoldMs === 0

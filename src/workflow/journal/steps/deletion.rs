@@ -2,7 +2,7 @@
 //! from before the decision that it is a deletion, so that one which broke off is finished by the next.
 
 use super::SteppedJournal;
-use super::places::{Listed, add, read, remove};
+use super::places::{Listed, add, allowed, read, remove};
 use super::scripts::DROP_RUN;
 use crate::connection::client::Call;
 use crate::connection::command::Command;
@@ -121,6 +121,7 @@ impl SteppedJournal {
         let mut last = vec![delete(index)];
         last.extend(workflows.iter().map(|workflow| self.runs_of(workflow)));
         let replies = call.commands(last).await;
+        allowed(&replies)?;
         let empty: Vec<_> = workflows
             .iter()
             .zip(replies.into_iter().skip(1))

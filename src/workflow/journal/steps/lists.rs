@@ -109,7 +109,8 @@ impl SteppedJournal {
         for entry in amiss {
             match (entry, status) {
                 (Amiss::Elsewhere(id, listed), Some(status)) => {
-                    self.settle_run(call, &id, listed, status).await;
+                    // Whoever may only read, reads.
+                    let _ = self.settle_run(call, &id, listed, status).await;
                 }
                 (Amiss::Gone(id) | Amiss::Elsewhere(id, _), _) => {
                     call.commands([remove(index, &id)]).await;

@@ -170,7 +170,7 @@ impl JournalStore for SteppedJournal {
         if let (Some(listed), Some(stored)) = (listed, stored) {
             // Again, for a reader may have taken them for leftovers in between.
             call.commands(waiting).await;
-            self.settle_run(call, run_id, listed, &stored.status).await;
+            self.settle_run(call, run_id, listed, &stored.status).await?;
         }
         Ok(match reply {
             Reply::Int(1) => Transition::Applied,
@@ -200,7 +200,7 @@ impl JournalStore for SteppedJournal {
         let [outcome, detail] = pair(reply)?;
         if outcome == Reply::Int(1) {
             if let Ok(Some(stored)) = Seen::of(detail, step.run_id.len()) {
-                self.settle_step(call, None, &stored).await;
+                self.settle_step(call, None, &stored).await?;
             }
             return Ok(true);
         }
@@ -230,7 +230,7 @@ impl JournalStore for SteppedJournal {
         let mut words = words.into_iter();
         let outcome = words.next();
         if let Some([before, after]) = before_and_after(&mut words, length)? {
-            self.settle_step(call, Some(&before), &after).await;
+            self.settle_step(call, Some(&before), &after).await?;
         }
         Ok(if outcome == Some(Reply::Int(1)) { Moved::Moved } else { Moved::Stayed })
     }
@@ -264,7 +264,7 @@ impl JournalStore for SteppedJournal {
             return Ok(Vec::new());
         };
         if let Some([before, after]) = before_and_after(&mut words, length)? {
-            self.settle_step(call, Some(&before), &after).await;
+            self.settle_step(call, Some(&before), &after).await?;
         }
         texts(fields)
     }
@@ -288,7 +288,8 @@ impl JournalStore for SteppedJournal {
         let outcome = words.next().map(Reply::into_bytes).transpose()?.flatten().unwrap_or_default();
         let fields = words.next();
         if let Ok(Some([before, after])) = before_and_after(&mut words, run_id.len()) {
-            self.settle_step(call, Some(&before), &after).await;
+            // Whoever has it must learn that, or nobody would run the step. What is refused here is so with its result.
+            let _ = self.settle_step(call, Some(&before), &after).await;
         }
         Ok(match (outcome.as_slice(), fields) {
             (b"claimed", Some(fields)) => Claim::Claimed(texts(fields)?),

@@ -3,7 +3,8 @@
 //! is read again: if somebody has changed it in between, what was removed is put back.
 //!
 //! What fails here is no error of the call, whose record is stored by then. Readers verify what an index says, and
-//! complete the history; later writers bring both up to date.
+//! complete the history; later writers bring both up to date. Only a right that is missing is told: nothing would ever
+//! bring them up to date, and nobody would know.
 
 use super::SteppedJournal;
 use super::scripts::{INDEX_STEP, NOTE};
@@ -11,7 +12,7 @@ use super::seen::Seen;
 use crate::connection::client::Call;
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::script::OnLostReply::Repeat;
 use crate::time::unix_micros;
 use crate::workflow::journal::IN_FLIGHT;
@@ -42,6 +43,12 @@ pub(super) fn read(key: &str, fields: &[&str]) -> Command {
     let mut command = Command::new("HMGET").arg(key);
     fields.iter().for_each(|field| command.push(field.as_bytes()));
     command.reads()
+}
+
+/// Fails if one of these was refused for a right that is missing.
+pub(super) fn allowed<'reply>(replies: impl IntoIterator<Item = &'reply Result<Reply>>) -> Result<()> {
+    let mut errors = replies.into_iter().filter_map(|reply| reply.as_ref().err());
+    errors.find(|error| error.kind() == ErrorKind::NoPermission).map_or(Ok(()), |error| Err(error.clone()))
 }
 
 fn text(value: Option<Vec<u8>>) -> String {
@@ -109,7 +116,13 @@ impl SteppedJournal {
     }
 
     /// After a run has left a status: lists it where it is by now, and no longer where it was.
-    pub(super) async fn settle_run(&self, call: Call<'_>, run: &str, mut listed: Listed, left: &str) {
+    pub(super) async fn settle_run(
+        &self,
+        call: Call<'_>,
+        run: &str,
+        mut listed: Listed,
+        left: &str,
+    ) -> Result<()> {
         let mut left = left.to_owned();
         for _ in 0..ROUNDS {
             let mut commands = self.list_run(run, &listed);
@@ -119,19 +132,21 @@ impl SteppedJournal {
             if listed.status != "running" {
                 commands.push(remove(&self.keys().runs(&["idle"]), run));
             }
-            call.commands(commands).await;
+            allowed(&call.commands(commands).await)?;
             let key = self.keys().of("run", run);
-            match call.command(read(&key, &Listed::FIELDS)).await.and_then(Listed::of) {
+            let stored = call.command(read(&key, &Listed::FIELDS)).await;
+            allowed([&stored])?;
+            match stored.and_then(Listed::of) {
                 Ok(Some(actual)) if actual.status != listed.status => {
                     left = std::mem::replace(&mut listed, actual).status;
                 }
                 Ok(None) => {
-                    call.commands(self.forget_run(run, &listed.workflow)).await;
-                    return;
+                    return allowed(&call.commands(self.forget_run(run, &listed.workflow)).await);
                 }
-                _ => return,
+                _ => return Ok(()),
             }
         }
+        Ok(())
     }
 
     /// Puts a step into the index of its run, unless it is a run of the original, which has none. `true` if it is there.
@@ -167,7 +182,7 @@ impl SteppedJournal {
     }
 
     /// Brings history and indexes up to what a step has become.
-    pub(super) async fn settle_step(&self, call: Call<'_>, before: Option<&Seen>, step: &Seen) {
+    pub(super) async fn settle_step(&self, call: Call<'_>, before: Option<&Seen>, step: &Seen) -> Result<()> {
         let keys = self.keys();
         let (pending, idle) = (keys.runs(&["pending-steps"]), keys.runs(&["idle"]));
         let in_flight = keys.of("steps-in-flight", &step.run);
@@ -191,11 +206,13 @@ impl SteppedJournal {
             commands.push(remove(&pending, &member));
         }
         let changed = before.is_none_or(|before| before != step);
-        let (_, indexed, replies) = tokio::join!(
+        let (noted, indexed, replies) = tokio::join!(
             self.note(call, before.filter(|_| changed), step, changed),
             self.index_step(call, &step.run, &step.name, false),
             call.commands(commands),
         );
+        let scripts = [noted.map(|()| Reply::Nil), indexed.clone().map(|_| Reply::Nil)];
+        let refused = allowed(replies.iter().chain(&scripts));
         let mut replies = replies.into_iter();
         let stored = replies.next().unwrap_or(Ok(Reply::Nil)).and_then(Listed::of);
         let mut again = Vec::new();
@@ -218,6 +235,7 @@ impl SteppedJournal {
             }
         }
         call.commands(again).await;
+        refused
     }
 
     fn key_of(&self, step: &Seen) -> Option<String> {

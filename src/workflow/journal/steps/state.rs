@@ -1,6 +1,7 @@
 //! The named values of a run's state: the run says that it changes, then the value is stored, which decides.
 
 use super::SteppedJournal;
+use super::places::allowed;
 use super::scripts::{PUT, TOUCH_RUN};
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
@@ -41,6 +42,7 @@ impl SteppedJournal {
         }
         // A run that was deleted in between took its state with it, but for this.
         let exists = call.command(Command::new("HEXISTS").arg(&run).arg("id").reads()).await;
+        allowed([&exists])?;
         if exists != Ok(Reply::Int(0)) {
             return Ok(true);
         }

@@ -14,12 +14,14 @@ local function may_have_changed(seen, now)
   return not inserted and (tonumber(seen[7]) or 0) >= tonumber(now)
 end
 
--- Stores a new status of the current attempt, with its result or error.
+-- Stores a new status of the current attempt, with its result or error. What is stored at last is what decides, so that
+-- whoever lacks a right has not moved the step.
 local function change(status, moment, payload, json)
-  redis.call('HSET', KEYS[1], 'status', status, 'updatedAt', moment)
   if payload then
-    redis.call('HSET', KEYS[1], payload, json)
     redis.call('HDEL', KEYS[1], payload == 'result' and 'error' or 'result')
+    redis.call('HSET', KEYS[1], 'status', status, 'updatedAt', moment, payload, json)
+  else
+    redis.call('HSET', KEYS[1], 'status', status, 'updatedAt', moment)
   end
 end
 

@@ -20,23 +20,26 @@ if answered then
   end
   return 3
 end
-local outcome = 'claimed'
+local outcome = 'taken'
 if not step or step.run ~= ARGV[3] then
   outcome = 'missing'
 elseif (redis.call('HGET', KEYS[1], 'rpcName') or nil) ~= ARGV[6] then
   outcome = 'mismatch'
-elseif step.status == 'failed' then
+elseif step.status == 'failed' or step.status == 'pending' or step.status == 'scheduled' then
+  outcome = 'claimed'
+end
+if outcome ~= 'claimed' then
+  if ARGV[2] == '1' then
+    -- An earlier copy that comes late would claim the step for nobody.
+    redis.call('SET', KEYS[2], '', 'PX', ARGV[5])
+  end
+  return { outcome }
+end
+-- Before the claim: whoever lacks the right to this has claimed nothing.
+redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
+if step.status == 'failed' then
   begin_attempt(step, 'running', ARGV[4])
-elseif step.status == 'pending' or step.status == 'scheduled' then
-  move(step, 'running', ARGV[4])
 else
-  outcome = 'taken'
+  move(step, 'running', ARGV[4])
 end
-if outcome == 'claimed' then
-  redis.call('SET', KEYS[2], redis.call('HGET', KEYS[1], 'updatedAt'), 'PX', ARGV[5])
-  return { outcome, redis.call('HGETALL', KEYS[1]) }
-elseif ARGV[2] == '1' then
-  -- An earlier copy that comes late would claim the step for nobody.
-  redis.call('SET', KEYS[2], '', 'PX', ARGV[5])
-end
-return { outcome }
+return { outcome, redis.call('HGETALL', KEYS[1]) }

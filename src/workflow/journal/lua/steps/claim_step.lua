@@ -24,25 +24,28 @@ end
 if answered then
   return 3
 end
-local outcome, before = 'claimed', look()
-local moment = later(before[7], ARGV[4])
+local outcome = 'taken'
 if not step or step.run ~= ARGV[3] then
   outcome = 'missing'
 elseif (redis.call('HGET', KEYS[1], 'rpcName') or nil) ~= ARGV[6] then
   outcome = 'mismatch'
-elseif step.status == 'failed' then
+elseif step.status == 'failed' or step.status == 'pending' or step.status == 'scheduled' then
+  outcome = 'claimed'
+end
+if outcome ~= 'claimed' then
+  if ARGV[2] == '1' then
+    -- An earlier copy that comes late would claim the step for nobody.
+    redis.call('SET', KEYS[2], '', 'PX', ARGV[5])
+  end
+  return { outcome }
+end
+local before = look()
+local moment = later(before[7], ARGV[4])
+-- Before the claim: whoever lacks the right to this has claimed nothing.
+redis.call('SET', KEYS[2], cmsgpack.pack(before, moment), 'PX', ARGV[5])
+if step.status == 'failed' then
   begin(step, 'running', moment)
-elseif step.status == 'pending' or step.status == 'scheduled' then
-  change('running', moment)
 else
-  outcome = 'taken'
+  change('running', moment)
 end
-if outcome == 'claimed' then
-  local after = look()
-  redis.call('SET', KEYS[2], cmsgpack.pack(before, after[7]), 'PX', ARGV[5])
-  return { outcome, redis.call('HGETALL', KEYS[1]), before, after }
-elseif ARGV[2] == '1' then
-  -- An earlier copy that comes late would claim the step for nobody.
-  redis.call('SET', KEYS[2], '', 'PX', ARGV[5])
-end
-return { outcome }
+return { outcome, redis.call('HGETALL', KEYS[1]), before, look() }

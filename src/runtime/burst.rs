@@ -174,6 +174,15 @@ mod tests {
         receiver
     }
 
+    fn make_calls(count: usize) -> Vec<Receiver<()>> {
+        let make = |_| {
+            let receiver = submit();
+            called();
+            receiver
+        };
+        (0..count).map(make).collect()
+    }
+
     fn is_burst() -> bool {
         BURST.with_borrow(Option::is_some)
     }
@@ -195,13 +204,7 @@ mod tests {
     #[test]
     fn a_long_burst_leaves_in_parts() {
         begin(3 * TOGETHER);
-        let all: Vec<_> = (0..2 * TOGETHER)
-            .map(|_| {
-                let receiver = submit();
-                called();
-                receiver
-            })
-            .collect();
+        let all = make_calls(2 * TOGETHER);
         // Although others are expected.
         all.iter().for_each(arrives);
         end();
@@ -211,13 +214,7 @@ mod tests {
     #[test]
     fn a_thread_that_turns_to_something_else_after_many_calls_holds_nothing_up() {
         begin(10 * TOGETHER);
-        let all: Vec<_> = (0..3 * TOGETHER + 1)
-            .map(|_| {
-                let receiver = submit();
-                called();
-                receiver
-            })
-            .collect();
+        let all = make_calls(3 * TOGETHER + 1);
         all.iter().for_each(arrives);
         end();
     }

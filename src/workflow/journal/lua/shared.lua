@@ -246,6 +246,17 @@ local function move(step, status, now, payload, json)
   place_step(step, status, now)
 end
 
+-- What comes of a claim of the step KEYS[1] of a run, by a function if it has one: missing, mismatch, taken, or claimed.
+local function outcome_of_claim(step, run, func)
+  if not step or step.run ~= run then
+    return 'missing'
+  elseif (redis.call('HGET', KEYS[1], 'rpcName') or nil) ~= func then
+    return 'mismatch'
+  end
+  local is_free = step.status == 'failed' or step.status == 'pending' or step.status == 'scheduled'
+  return is_free and 'claimed' or 'taken'
+end
+
 -- Begins the next attempt.
 local function begin_attempt(step, status, now)
   local attempt = step.attempt + 1

@@ -24,14 +24,7 @@ end
 if answered then
   return 3
 end
-local outcome = 'taken'
-if not step or step.run ~= ARGV[3] then
-  outcome = 'missing'
-elseif (redis.call('HGET', KEYS[1], 'rpcName') or nil) ~= ARGV[6] then
-  outcome = 'mismatch'
-elseif step.status == 'failed' or step.status == 'pending' or step.status == 'scheduled' then
-  outcome = 'claimed'
-end
+local outcome = outcome_of_claim(step, ARGV[3], ARGV[6])
 if outcome ~= 'claimed' then
   if ARGV[2] == '1' then
     -- An earlier copy that comes late would claim the step for nobody.

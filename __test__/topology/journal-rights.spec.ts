@@ -61,7 +61,7 @@ describe('a journal in several slots, of a user without the right to', () => {
   for (const right of RIGHTS.filter((name) => name !== 'asking'))
     it(`${right}: it is named, and with it a repeat finishes everything`, async () => {
       const user = `without-${right}`
-      const rules = ['on', '>pw', 'allkeys', 'allchannels', ...RULES.filter((rule) => /^[-+]/.test(rule))]
+      const rules = ['on', '>pw', 'allkeys', '&*', ...RULES.filter((rule) => /^[-+]/.test(rule))]
       await Promise.all(admins.map((admin) => admin.setUser(user, ...rules, `-${right}`)))
       const limited = { cluster: cluster.addresses, username: user, password: 'pw' }
       const stores = await openStores(connect(limited))
@@ -97,7 +97,7 @@ describe('a journal in several slots, of a user without the right to', () => {
   })
 
   it('asking: it is named where a slot moves', async () => {
-    const rules = ['on', '>pw', 'allkeys', 'allchannels', ...RULES.filter((rule) => /^[-+]/.test(rule))]
+    const rules = ['on', '>pw', 'allkeys', '&*', ...RULES.filter((rule) => /^[-+]/.test(rule))]
     await Promise.all(admins.map((admin) => admin.setUser('without-asking', ...rules, '-asking')))
     const limited = { cluster: cluster.addresses, username: 'without-asking', password: 'pw' }
     const stores = await openStores(connect({ ...limited, commandTimeout: 1000 }))

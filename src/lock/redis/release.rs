@@ -35,11 +35,14 @@ async fn run_release(
     on_lost_reply: OnLostReply,
 ) -> Result<Reply> {
     let channel = LockKeys::announced(lock);
-    let note_kept = REQUEST_KEPT.get().to_string();
+    let note_kept;
     let (keys, kept): (&[&str], _) = match &trace {
         Trace::None => (&[lock], ""),
         Trace::Forced(key) => (&[lock, key], ""),
-        Trace::Note(key) => (&[lock, key], note_kept.as_str()),
+        Trace::Note(key) => {
+            note_kept = REQUEST_KEPT.get().to_string();
+            (&[lock, key], note_kept.as_str())
+        }
     };
     let arguments = [token, &channel.name, call.client().sharded_name(&channel), kept].map(str::as_bytes);
     RELEASE.run(call, on_lost_reply, keys, &arguments).await

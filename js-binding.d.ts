@@ -374,6 +374,8 @@ export interface SessionWrite {
   version?: number
   /** When it was asked for, microseconds since 1970; absent for now. */
   moment?: number
+  /** Tells it from all other writes of the session; letters and digits. */
+  name: string
 }
 
 /** A change of one state. */

@@ -4,7 +4,14 @@
  */
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
-import { type Connection, FerroflowError, RedisWorkflowRunService, createRedisStore } from '../../index.js'
+import {
+  type Connection,
+  FerroflowError,
+  RedisWorkflowRunService,
+  type Workstation,
+  createRedisStore,
+  createWorkstation,
+} from '../../index.js'
 import { type WorkflowService, insertStep, openService } from '../helpers/pikku'
 import { ProxiedStores, isWrite } from '../helpers/proxied-stores'
 import { RedisServer } from '../helpers/redis-server'
@@ -19,6 +26,11 @@ interface Stores {
   saga: ProxiedStores['saga']
   service: WorkflowService
   journal: RedisWorkflowRunService
+  workstation: Workstation
+  /** The same by another connection. */
+  elsewhere: Workstation
+  /** Of the sessions. */
+  versions: number[]
   /** Under which the locks are held. */
   tokens: string[]
 }
@@ -27,7 +39,7 @@ interface Repeated {
   prepare: (direct: RespClient, n: number, stores: Stores) => Promise<unknown>
   write: (stores: Stores, n: number) => Promise<unknown>
   /** What somebody else does after it. */
-  change: (direct: RespClient, n: number) => Promise<unknown>
+  change: (direct: RespClient, n: number, stores: Stores) => Promise<unknown>
   /** What is there. */
   look: (direct: RespClient, n: number) => Promise<unknown>
   /** What is there after the one write and the one change. */
@@ -193,6 +205,41 @@ const WRITES: Record<string, Repeated> = {
     look: (direct, n) => direct.command('EXISTS', `e${n}-transactions`),
     left: 0,
   },
+  'setSession, and then a logout': {
+    prepare: () => Promise.resolve(),
+    write: ({ workstation }, n) => workstation.setSession(`u${n}`, { on: 'phone' }),
+    change: (_, n, { elsewhere }) => elsewhere.deleteSession(`u${n}`),
+    look: session,
+    left: null,
+    answer: true,
+    certain: true,
+  },
+  'setSession of a version': {
+    prepare: async (_, n, { elsewhere, versions }) => {
+      await elsewhere.setSession(`u${n}`, { on: 'phone' })
+      versions[n] = (await elsewhere.getSessionEntry(`u${n}`))!.version
+    },
+    write: ({ workstation, versions }, n) =>
+      workstation.setSession(`u${n}`, { on: 'tablet' }, 600, { version: versions[n] as number }),
+    change: (_, n, { elsewhere }) => elsewhere.setSession(`u${n}`, { on: 'laptop' }),
+    look: session,
+    left: '{"on":"laptop"}',
+    answer: true,
+    certain: true,
+  },
+  'deleteSession, and then a login': {
+    prepare: (_, n, { elsewhere }) => elsewhere.setSession(`u${n}`, { on: 'phone' }),
+    write: ({ workstation }, n) => workstation.deleteSession(`u${n}`),
+    change: (_, n, { elsewhere }) => elsewhere.setSession(`u${n}`, { on: 'laptop' }),
+    look: session,
+    left: '{"on":"laptop"}',
+    answer: true,
+    certain: true,
+  },
+}
+
+function session(direct: RespClient, n: number): Promise<unknown> {
+  return direct.command('GET', `wks:session:u${n}`)
 }
 
 async function store(direct: RespClient, n: number, version: number): Promise<void> {
@@ -212,15 +259,18 @@ const REQUESTS = Object.values(WRITES).reduce((sum, { alone }) => sum + (alone ?
 describe(`of ${REQUESTS} requests whose replies are lost`, () => {
   let server: RedisServer
   let direct: RespClient
+  let elsewhere: Workstation
   let proxied: ProxiedStores
   let stores: Stores
 
   before(async () => {
     server = await RedisServer.start()
     direct = await server.client()
+    elsewhere = createWorkstation({ redis: server.url, log: false })
   })
   after(async () => {
     direct.close()
+    await elsewhere.close()
     await server.stop()
   })
   async function open(): Promise<void> {
@@ -228,10 +278,19 @@ describe(`of ${REQUESTS} requests whose replies are lost`, () => {
     const { connection, workflow, lock, saga } = proxied
     const service = await openService(connection)
     const journal = new RedisWorkflowRunService(connection)
-    stores = { connection, workflow, lock, saga, service, journal, tokens: [] }
+    const workstation = createWorkstation({ redis: connection, log: false })
+    stores = {
+      ...{ connection, workflow, lock, saga, service, journal, workstation, elsewhere },
+      ...{ versions: [], tokens: [] },
+    }
   }
   beforeEach(open)
-  afterEach(() => proxied.close())
+  afterEach(close)
+
+  async function close(): Promise<void> {
+    await stores.workstation.close()
+    await proxied.close()
+  }
 
   /** All are executed, none is answered, and `between` happens before they are repeated. */
   async function withoutReplies(
@@ -267,7 +326,7 @@ describe(`of ${REQUESTS} requests whose replies are lost`, () => {
       for (let round = 0; round < ROUNDS; round += 1) {
         // oxlint-disable no-await-in-loop -- one round after the other
         await prepared(write)
-        const outcomes = await withoutReplies(write, (n) => change(direct, n))
+        const outcomes = await withoutReplies(write, (n) => change(direct, n, stores))
         for (const [n, outcome] of outcomes.entries()) {
           if (outcome.status === 'rejected') {
             assert.ok(outcome.reason instanceof FerroflowError)
@@ -278,7 +337,7 @@ describe(`of ${REQUESTS} requests whose replies are lost`, () => {
           assert.deepEqual(await look(direct, n), expected, `${name} ${n}`)
         }
         // After each loss in a row, a connection takes longer to come back.
-        await proxied.close()
+        await close()
         await open()
         // oxlint-enable no-await-in-loop
       }

@@ -32,6 +32,8 @@ pub struct SessionWrite {
     pub version: Option<f64>,
     /// When it was asked for, microseconds since 1970; absent for now.
     pub moment: Option<f64>,
+    /// Tells it from all other writes of the session; letters and digits.
+    pub name: String,
 }
 
 /// The largest number that JavaScript counts to.
@@ -59,6 +61,7 @@ impl TryFrom<SessionWrite> for Write {
             json: write.json.map(String::into_bytes),
             ttl: Millis::positive("ttl", write.ttl)?,
             moment,
+            name: write.name,
         })
     }
 }

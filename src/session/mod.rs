@@ -51,6 +51,8 @@ pub struct Write {
     pub condition: Condition,
     /// When it was asked for, microseconds since 1970 by the server's clock; nothing for now.
     pub moment: Option<u64>,
+    /// Tells it from all other writes of the session, letters and digits: who asks for it twice has it once.
+    pub name: String,
 }
 
 /// A record tells of a deletion for at least this long.
@@ -74,6 +76,8 @@ struct Record {
 impl Record {
     fn read(record: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(record).ok()?;
+        // Behind it are the names of the latest writes.
+        let text = text.split_once(';').map_or(text, |(text, _)| text);
         if let Some(digits) = text.strip_prefix('-') {
             let last = digits.parse().ok()?;
             return Some(Self { last, born: last, dead: true });
@@ -127,6 +131,8 @@ mod tests {
         assert_eq!(read("17 5"), Some(Record { last: 17, born: 5, dead: false }));
         assert_eq!(read("17"), Some(Record { last: 17, born: 17, dead: false }));
         assert_eq!(read("-17"), Some(Record { last: 17, born: 17, dead: true }));
+        assert_eq!(read("17 5;a1:17;b2:17"), read("17 5"));
+        assert_eq!(read("-17;a1:17"), read("-17"));
         for nonsense in ["", "-", "x", "1.5", "1 x"] {
             assert_eq!(read(nonsense), None);
         }

@@ -17,6 +17,9 @@ static READ: Script = Script::new(include_str!("lua/read_session.lua"));
 static WRITE: Script = Script::new(include_str!("lua/write_session.lua"));
 static TOUCH: Script = Script::new(include_str!("lua/touch_session.lua"));
 
+/// What the script of a write answers if nobody can tell what became of an earlier copy.
+const UNCLEAR: &str = "?";
+
 /// Sessions on one server.
 pub struct RedisSessions {
     client: Arc<Client>,
@@ -64,19 +67,34 @@ impl SessionStore for RedisSessions {
         let (ttl, record_ttl) = (write.ttl.get().to_string(), record_ttl(write.ttl).get().to_string());
         let moment = write.moment.map(|moment| moment.to_string()).unwrap_or_default();
         let (version, now) = (version.to_string(), unix_micros().to_string());
-        let arguments = [
-            write.json.as_deref().unwrap_or_default(),
-            ttl.as_bytes(),
-            record_ttl.as_bytes(),
-            condition.as_bytes(),
-            version.as_bytes(),
-            moment.as_bytes(),
-            now.as_bytes(),
-        ];
-        // What was asked for at a moment says the same the second time. Otherwise a login, or a logout, may lie between.
-        let on_lost_reply =
-            if write.condition == Condition::Until { OnLostReply::Repeat } else { OnLostReply::Report };
-        let reply = WRITE.run(self.client.call(), on_lost_reply, &[&session, &record], &arguments).await;
+        let call = self.client.call();
+        // A copy is executed within the time of the call, or nobody hears of it any more.
+        let longest = self.client.config().call_timeout().as_micros().to_string();
+        let mut earlier: Option<Error> = None;
+        let reply = loop {
+            let since = if earlier.is_some() { longest.as_str() } else { "" };
+            let arguments = [
+                write.json.as_deref().unwrap_or_default(),
+                ttl.as_bytes(),
+                record_ttl.as_bytes(),
+                condition.as_bytes(),
+                version.as_bytes(),
+                moment.as_bytes(),
+                now.as_bytes(),
+                write.name.as_bytes(),
+                since.as_bytes(),
+            ];
+            let outcome = WRITE.run(call, OnLostReply::Report, &[&session, &record], &arguments).await;
+            match (outcome, earlier) {
+                (Err(error), _) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {
+                    earlier = Some(error);
+                }
+                // What refuses this copy says nothing of the one before.
+                (Err(_), Some(unknown)) => break Err(unknown),
+                (Ok(Reply::Bytes(text)), Some(unknown)) if text == UNCLEAR.as_bytes() => break Err(unknown),
+                (outcome, _) => break outcome,
+            }
+        };
         let version = reply.and_then(number).map_err(|error| error.about(&session))?;
         Ok((version > 0).then_some(version))
     }

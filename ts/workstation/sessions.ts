@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { type Connection, fullPrefix, nativeOf } from '../connection.js'
 import { corrupt, fromJson, toJson } from '../json.js'
 import { binding, guarded, settled } from '../native.js'
@@ -23,6 +24,10 @@ interface WaitingWrite extends Waiting {
   base: number | undefined
   /** Its own until it is written. Lower than any that Redis gives. */
   version: number
+  /** Of all writes of these sessions. */
+  ordinal: number
+  /** Whether the session was given more time after it was set: a copy that Redis has already lacks it. */
+  prolonged: boolean
 }
 
 interface Copy {
@@ -56,8 +61,10 @@ export class Sessions {
   readonly #deleted = new BoundedMap<number>(COPIES.entries, COPIES.bytes)
   readonly #journal: WriteJournal<WaitingWrite>
   readonly #rejected: (write: RejectedWrite) => void
-  /** 0 and 1 mean something else. */
-  #ownVersion = 2
+  /** Before the ordinal of a write: Redis then knows each of its copies, however often it is sent. */
+  readonly #origin = randomBytes(6).toString('hex')
+  /** A version until there is one of Redis, where 0 and 1 mean something else. */
+  #ordinal = 2
 
   constructor(
     connection: Connection,
@@ -87,10 +94,12 @@ export class Sessions {
     if (version !== undefined) checkInteger('version', version, { max: Number.MAX_SAFE_INTEGER })
     const stored = this.#sealing.seal(toJson('The session', session), userId)
     const at = performance.now()
+    const ordinal = this.#next()
     if (this.#gate().ending !== undefined) await this.#gate().ending
     if (this.#gate().up) {
       try {
-        const write = { userId, json: stored, ttl: ttlMs, ...(version !== undefined && { version }) }
+        const name = this.#name(ordinal)
+        const write = { userId, json: stored, ttl: ttlMs, name, ...(version !== undefined && { version }) }
         const written = await this.#gate().run(() => settled(this.#native.write(write)))
         if (written > 0)
           this.#keep(userId, { stored, version: written, until: at + ttlMs, since: performance.now() }, at)
@@ -99,12 +108,21 @@ export class Sessions {
         if (!isUnreachable(error)) throw error
       }
     }
-    return this.#setLater(userId, { kind: 'set', stored, ttl: ttlMs, at, version }, version)
+    return this.#setLater(userId, { kind: 'set', stored, ttl: ttlMs, at, ordinal }, version)
+  }
+
+  #next(): number {
+    this.#ordinal += 1
+    return this.#ordinal
+  }
+
+  #name(ordinal: number): string {
+    return this.#origin + ordinal.toString(36)
   }
 
   #setLater(
     userId: string,
-    write: Pick<WaitingWrite, 'kind' | 'stored' | 'ttl' | 'at'> & { version: number | undefined },
+    write: Pick<WaitingWrite, 'kind' | 'stored' | 'ttl' | 'at' | 'ordinal'>,
     expected: number | undefined,
   ): boolean {
     this.#gate().fallback('session')
@@ -117,11 +135,11 @@ export class Sessions {
       // What the first one required of Redis is still required.
       base = pending.kind === 'touch' ? expected : pending.base
     }
-    this.#ownVersion += 1
-    const { kind, stored, ttl, at } = write
+    const { kind, stored, ttl, at, ordinal } = write
     // Each by its name: what is spread has a hidden class of its own, which takes more memory than the write.
-    const later = { kind, stored, ttl, at, base, version: this.#ownVersion, length: stored.length }
-    this.#journal.put(userId, later)
+    const version = ordinal
+    const { length } = stored
+    this.#journal.put(userId, { kind, stored, ttl, at, base, version, ordinal, prolonged: false, length })
     this.#gate().hold('a session waits to be written')
     return true
   }
@@ -179,12 +197,14 @@ export class Sessions {
   async delete(userId: string): Promise<boolean> {
     checkName('the user id', userId)
     const at = performance.now()
+    const ordinal = this.#next()
     this.#copies.delete(userId)
     this.#deleted.set(userId, at, 0)
     if (this.#gate().ending !== undefined) await this.#gate().ending
     if (this.#gate().up) {
       try {
-        await this.#gate().run(() => settled(this.#native.write({ userId, ttl: DEFAULT_TTL.SESSION * 1000 })))
+        const write = { userId, ttl: DEFAULT_TTL.SESSION * 1000, name: this.#name(ordinal) }
+        await this.#gate().run(() => settled(this.#native.write(write)))
         // A read that began before may have come back meanwhile.
         this.#deleted.set(userId, performance.now(), 0)
         this.#copies.delete(userId)
@@ -202,6 +222,8 @@ export class Sessions {
       at: Math.max(at, this.#journal.get(userId)?.at ?? at),
       base: undefined,
       version: 0,
+      ordinal,
+      prolonged: false,
       length: 0,
     })
     this.#gate().hold('a session waits to be deleted')
@@ -226,10 +248,11 @@ export class Sessions {
     if (this.#local(userId) === null) return false
     this.#prolong(userId, at + ttlMs)
     const pending = this.#journal.get(userId)
-    if (pending?.kind === 'set') this.#journal.put(userId, { ...pending, ttl: at - pending.at + ttlMs })
+    if (pending?.kind === 'set')
+      this.#journal.put(userId, { ...pending, ttl: at - pending.at + ttlMs, prolonged: true })
     else {
       const write = { kind: 'touch', stored: '', ttl: ttlMs, at, base: undefined, version: 0 } as const
-      this.#journal.put(userId, { ...write, length: 0 })
+      this.#journal.put(userId, { ...write, ordinal: this.#next(), prolonged: false, length: 0 })
     }
     this.#gate().hold('a session waits for more time')
     return true
@@ -259,11 +282,13 @@ export class Sessions {
         this.#native.write({
           userId,
           ttl,
+          name: this.#name(write.ordinal),
           ...(write.kind === 'set' && { json: stored }),
           ...(base !== undefined && { version: base }),
           moment: write.kind === 'set' ? clock.earliest(write.at) : clock.latest(write.at),
         }),
       )
+      if (written > 0 && write.prolonged) await settled(this.#native.touch(userId, ttl))
       // Until everything is written, reads come from here, where the journal has it no longer.
       const copy = { stored, version: written, until: performance.now() + ttl, since: performance.now() }
       if (written > 0 && write.kind === 'set') this.#keep(userId, copy, write.at)

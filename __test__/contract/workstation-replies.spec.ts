@@ -1,0 +1,170 @@
+/** Sessions whose replies are lost: every copy of a write is known for what it is, on whatever way it comes. */
+import assert from 'node:assert/strict'
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
+import { type Replay, type Workstation, createWorkstation } from '../../index.js'
+import { CountingProxy } from '../helpers/counting-proxy'
+import { isDegraded, record, recovered } from '../helpers/outages'
+import { isWrite } from '../helpers/proxied-stores'
+import { RedisServer } from '../helpers/redis-server'
+import type { RespClient } from '../helpers/resp-client'
+import { until } from '../helpers/wait'
+
+const SESSION = 'wks:session:u'
+
+describe('A session whose reply is lost', () => {
+  let server: RedisServer
+  let direct: RespClient
+  let proxy: CountingProxy
+  let elsewhere: Workstation
+  let workstation: Workstation
+  let rejected: string[]
+  let replays: Replay[]
+
+  before(async () => {
+    server = await RedisServer.start()
+    direct = await server.client()
+    elsewhere = createWorkstation({ redis: server.url, log: false })
+  })
+  after(async () => {
+    direct.close()
+    await elsewhere.close()
+    await server.stop()
+  })
+  beforeEach(async () => {
+    await direct.command('FLUSHALL')
+    proxy = await CountingProxy.start(server)
+    const redis = { host: '127.0.0.1', port: proxy.port, commandTimeout: 1000, redialDelay: 20 }
+    workstation = createWorkstation({ redis, log: false })
+    rejected = []
+    replays = []
+    workstation.on('rejected', ({ kind, reason }) => rejected.push(`${kind} ${reason}`))
+    workstation.on('replayed', (replay) => replays.push(replay))
+    // So that its scripts are known.
+    await workstation.setSession('u', { n: 0 })
+  })
+  afterEach(async () => {
+    await workstation.close()
+    await proxy.close()
+  })
+
+  async function version(): Promise<number> {
+    return (await elsewhere.getSessionEntry('u'))!.version
+  }
+
+  /** The write is carried out, its reply kept back, and `between` happens; then the connection is cut. */
+  async function repeated<T>(write: () => Promise<T>, between: () => Promise<unknown>): Promise<T> {
+    const before = await direct.command('GET', record('u'))
+    const lost = proxy.disturb({ point: 'reply', filter: isWrite, part: 1, effect: 'delay', delayMs: 60_000 })
+    const written = write()
+    await until('it is written', async () => (await direct.command('GET', record('u'))) !== before)
+    await between()
+    lost.cancel()
+    proxy.cut('reset')
+    return written
+  }
+
+  /** The same, and nobody can be reached until the call has given up and `meanwhile` is over. */
+  async function journaled(
+    write: () => Promise<unknown>,
+    meanwhile: () => Promise<unknown> = () => Promise.resolve(),
+  ): Promise<void> {
+    const refused = (): Promise<void> => proxy.refuse()
+    assert.equal(await repeated(write, refused), true, 'it waits in the journal')
+    await until('the outage is noticed', () => isDegraded(workstation))
+    assert.equal(workstation.degradation.journal.entries, 1)
+    await meanwhile()
+    await proxy.resume()
+    await recovered(workstation)
+  }
+
+  it('is told its version, though others went on from it', async () => {
+    const first = await version()
+    const write = (): Promise<boolean> => workstation.setSession('u', { n: 1 }, 60, { version: first })
+    const next = async (): Promise<void> => {
+      assert.equal(await elsewhere.setSession('u', { n: 2 }, 60, { version: await version() }), true)
+    }
+    assert.equal(await repeated(write, next), true)
+    assert.equal(await direct.command('GET', SESSION), '{"n":2}')
+    assert.deepEqual([workstation.degradation.fallbackOps.session, rejected], [0, []])
+  })
+
+  it('is refused if its first copy got lost and somebody else came before the second', async () => {
+    const first = await version()
+    const lost = proxy.disturb({ point: 'request', filter: isWrite, part: 0, effect: 'black-hole' })
+    const written = workstation.setSession('u', { n: 1 }, 60, { version: first })
+    await lost.done
+    await elsewhere.setSession('u', { n: 2 })
+    proxy.cut('reset')
+    assert.equal(await written, false)
+    assert.equal(await direct.command('GET', SESSION), '{"n":2}')
+  })
+
+  it('is known still if seven others were written since', async () => {
+    const others = async (): Promise<void> => {
+      for (let n = 2; n <= 8; n += 1) {
+        // oxlint-disable-next-line no-await-in-loop -- one after the other
+        await elsewhere.setSession('u', { n })
+      }
+    }
+    assert.equal(await repeated(() => workstation.setSession('u', { n: 1 }), others), true)
+    assert.equal(await direct.command('GET', SESSION), '{"n":8}')
+    assert.equal(workstation.degradation.fallbackOps.session, 0)
+    const names = String(await direct.command('GET', record('u'))).split(';')
+    assert.equal(names.length, 9, 'of eight writes, behind the versions')
+  })
+
+  it('is never written over eight others', async () => {
+    const others = async (): Promise<void> => {
+      for (let n = 2; n <= 9; n += 1) {
+        // oxlint-disable-next-line no-await-in-loop -- one after the other
+        await elsewhere.setSession('u', { n })
+      }
+    }
+    // Nobody can tell what became of it, so it is tried as what was asked for then.
+    assert.equal(await repeated(() => workstation.setSession('u', { n: 1 }), others), true)
+    assert.equal(workstation.degradation.fallbackOps.session, 1)
+    await recovered(workstation)
+    await until('it is refused', () => rejected.length > 0)
+    assert.deepEqual(rejected, ['session newer'])
+    assert.equal(await direct.command('GET', SESSION), '{"n":9}')
+  })
+
+  it('that waits in the journal is known when Redis returns', async () => {
+    const first = await version()
+    await journaled(() => workstation.setSession('u', { n: 1 }, 60, { version: first }))
+    assert.deepEqual([rejected, replays], [[], [{ applied: 1, rejected: 0 }]])
+    assert.equal(await direct.command('GET', SESSION), '{"n":1}')
+    assert.equal((await workstation.getSessionEntry('u'))!.version, await version())
+  })
+
+  it('has the time that it was given while it waited', async () => {
+    await journaled(
+      () => workstation.setSession('u', { n: 1 }, 60),
+      () => workstation.touchSession('u', 600),
+    )
+    assert.deepEqual(rejected, [])
+    const left = (await direct.command('PTTL', SESSION)) as number
+    assert.ok(left > 500_000, `${left}`)
+  })
+
+  it('is not written by a copy that comes late', async () => {
+    const late = proxy.disturb({ point: 'request', filter: isWrite, part: 0, effect: 'late' })
+    assert.equal(await workstation.setSession('u', { n: 1 }), true)
+    assert.equal(late.late.length, 1)
+    await elsewhere.deleteSession('u')
+    await proxy.deliverLate(late)
+    assert.equal(await direct.command('GET', SESSION), null)
+  })
+
+  it('that was ended is ended once', async () => {
+    assert.equal(
+      await repeated(
+        () => workstation.deleteSession('u'),
+        () => elsewhere.setSession('u', { login: true }),
+      ),
+      true,
+    )
+    assert.equal(await direct.command('GET', SESSION), '{"login":true}')
+    assert.deepEqual([workstation.degradation.fallbackOps.delete, rejected], [0, []])
+  })
+})

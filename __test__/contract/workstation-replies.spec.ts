@@ -51,16 +51,24 @@ describe('A session whose reply is lost', () => {
     return (await elsewhere.getSessionEntry('u'))!.version
   }
 
+  /** Somebody else writes it, up to this number. */
+  async function written(last: number): Promise<void> {
+    for (let n = 2; n <= last; n += 1) {
+      // oxlint-disable-next-line no-await-in-loop -- one after the other
+      await elsewhere.setSession('u', { n })
+    }
+  }
+
   /** The write is carried out, its reply kept back, and `between` happens; then the connection is cut. */
   async function repeated<T>(write: () => Promise<T>, between: () => Promise<unknown>): Promise<T> {
-    const before = await direct.command('GET', record('u'))
+    const untouched = await direct.command('GET', record('u'))
     const lost = proxy.disturb({ point: 'reply', filter: isWrite, part: 1, effect: 'delay', delayMs: 60_000 })
-    const written = write()
-    await until('it is written', async () => (await direct.command('GET', record('u'))) !== before)
+    const copies = write()
+    await until('it is written', async () => (await direct.command('GET', record('u'))) !== untouched)
     await between()
     lost.cancel()
     proxy.cut('reset')
-    return written
+    return copies
   }
 
   /** The same, and nobody can be reached until the call has given up and `meanwhile` is over. */
@@ -91,22 +99,22 @@ describe('A session whose reply is lost', () => {
   it('is refused if its first copy got lost and somebody else came before the second', async () => {
     const first = await version()
     const lost = proxy.disturb({ point: 'request', filter: isWrite, part: 0, effect: 'black-hole' })
-    const written = workstation.setSession('u', { n: 1 }, 60, { version: first })
+    const copies = workstation.setSession('u', { n: 1 }, 60, { version: first })
     await lost.done
     await elsewhere.setSession('u', { n: 2 })
     proxy.cut('reset')
-    assert.equal(await written, false)
+    assert.equal(await copies, false)
     assert.equal(await direct.command('GET', SESSION), '{"n":2}')
   })
 
   it('is known still if seven others were written since', async () => {
-    const others = async (): Promise<void> => {
-      for (let n = 2; n <= 8; n += 1) {
-        // oxlint-disable-next-line no-await-in-loop -- one after the other
-        await elsewhere.setSession('u', { n })
-      }
-    }
-    assert.equal(await repeated(() => workstation.setSession('u', { n: 1 }), others), true)
+    assert.equal(
+      await repeated(
+        () => workstation.setSession('u', { n: 1 }),
+        () => written(8),
+      ),
+      true,
+    )
     assert.equal(await direct.command('GET', SESSION), '{"n":8}')
     assert.equal(workstation.degradation.fallbackOps.session, 0)
     const names = String(await direct.command('GET', record('u'))).split(';')
@@ -114,14 +122,14 @@ describe('A session whose reply is lost', () => {
   })
 
   it('is never written over eight others', async () => {
-    const others = async (): Promise<void> => {
-      for (let n = 2; n <= 9; n += 1) {
-        // oxlint-disable-next-line no-await-in-loop -- one after the other
-        await elsewhere.setSession('u', { n })
-      }
-    }
     // Nobody can tell what became of it, so it is tried as what was asked for then.
-    assert.equal(await repeated(() => workstation.setSession('u', { n: 1 }), others), true)
+    assert.equal(
+      await repeated(
+        () => workstation.setSession('u', { n: 1 }),
+        () => written(9),
+      ),
+      true,
+    )
     assert.equal(workstation.degradation.fallbackOps.session, 1)
     await recovered(workstation)
     await until('it is refused', () => rejected.length > 0)

@@ -6,7 +6,7 @@ import { inspect } from 'node:util'
 import { connect } from '../../index.js'
 import { timed, until } from '../helpers/wait'
 import type { Case } from './crash-case'
-import { type Clients, type Operation, openClients } from './crash-operations'
+import { type Clients, type Operation, closeClients, openClients } from './crash-operations'
 import { type Reference, type Tally, assertEqual, outcomeOf } from './crash-outcome'
 import { Site } from './crash-site'
 import { HOUSEKEEPING, Trial } from './crash-trial'
@@ -47,7 +47,7 @@ export class Lane {
       assertEqual('what is there before', await site.dump(), reference.before)
       const clients = await openClients(connection)
       await new Trial(each, site, clients, reference, this.tally).run(call)
-      await clients.locks.close()
+      await closeClients(clients)
       if (each.operation.lock) assertEqual('what is there after close', await site.dump(), reference.before)
     } finally {
       await site.proxy.resume()
@@ -59,7 +59,7 @@ export class Lane {
     const call = await operation.prepare(site.sound)
     // Its deadline may be short for a busy machine. What counts is that the scripts were sent.
     await timed(() => call(clients))
-    await clients.locks.close()
+    await closeClients(clients)
   }
 
   async #reference(operation: Operation): Promise<Reference> {

@@ -8,10 +8,12 @@
 import { randomUUID } from 'node:crypto'
 import {
   type Connection,
+  ConnectionError,
   RedisLockManager,
   RedisSagaStore,
   RedisWakeSignaler,
   createRedisStore,
+  createWorkstation,
 } from '../../index.js'
 import { WRITES, openStores as openFenced } from '../helpers/fenced'
 import { createRun, insertStep } from '../helpers/pikku'
@@ -26,11 +28,17 @@ async function open(connection: Connection) {
     brief: createRedisStore(connection, { ttl: 600_000 }),
     mortal: new RedisSagaStore<Counter>({ redis: connection, defaultTtlSeconds: 600 }),
     signals: new RedisWakeSignaler(connection),
+    workstation: createWorkstation({ redis: connection, log: false }),
   }
 }
 
 export type Clients = Awaited<ReturnType<typeof open>>
 export const openClients = open
+
+/** Frees what their locks hold, and ends what they do behind their callers' backs. */
+export async function closeClients({ locks, workstation }: Clients): Promise<void> {
+  await Promise.all([locks.close(), workstation.close()])
+}
 
 export interface Operation {
   name: string
@@ -171,6 +179,70 @@ const others: Operation[] = [
   operation('deleteRun with steps', running, (by, id) => by.journal.deleteRun(id)),
 ]
 
+const workstations: Operation[] = [
+  operation('setSession', nothing, (by, id) => by.workstation.setSession(id, { n: 1 })),
+  operation('setSession of a version', loggedIn, (by, { id, version }) =>
+    by.workstation.setSession(id, { n: 2 }, 600, { version }),
+  ),
+  operation('deleteSession', loggedIn, async (by, { id }) => {
+    await by.workstation.deleteSession(id)
+  }),
+  operation('touchSession', loggedIn, (by, { id }) => orUnknown(by.workstation.touchSession(id, 9000))),
+  operation('setWorkflowState', nothing, (by, id) => by.workstation.setWorkflowState(id, { status: 'new' })),
+  operation('startWorkflowTracking', nothing, (by, id) => by.workstation.startWorkflowTracking(id, 'w', 3)),
+  operation('updateWorkflowProgress', tracked, (by, id) =>
+    by.workstation.updateWorkflowProgress(id, 1, 'one', { a: 1 }),
+  ),
+  operation('completeWorkflowTracking', tracked, (by, id) =>
+    by.workstation.completeWorkflowTracking(id, 'completed'),
+  ),
+  operation('clearWorkflowState', tracked, async (by, id) => {
+    await by.workstation.clearWorkflowState(id)
+  }),
+  operation('addActiveExecution', nothing, (by, id) => by.workstation.addActiveExecution(id)),
+  operation('removeActiveExecution', tracked, (by, id) => by.workstation.removeActiveExecution(id)),
+  {
+    ...operation('lockWorkflowExecution', nothing, (by, id) =>
+      by.workstation.lockWorkflowExecution(id, 'worker', { ttl: 600 }),
+    ),
+    lock: true,
+  },
+  operation(
+    'unlockWorkflowExecution',
+    async (sound) => {
+      const id = await nothing()
+      await sound.workstation.lockWorkflowExecution(id, 'worker', { ttl: 600 })
+      return id
+    },
+    (by, id) => by.workstation.unlockWorkflowExecution(id, 'worker'),
+  ),
+  operation('updateWorkflowState', tracked, async (by, id) => {
+    const state = { executionId: id, workflowId: 'w', status: 'running', data: { b: 1 } }
+    return by.workstation.updateWorkflowState(state as never)
+  }),
+  operation('cacheAPIResponse', nothing, (by, id) =>
+    orUnknown(by.workstation.cacheAPIResponse(id, { a: 1 })),
+  ),
+]
+
+/** `false` is also what they say while Redis is out of reach. */
+async function orUnknown(answer: Promise<boolean>): Promise<true> {
+  if (await answer) return true
+  throw new ConnectionError('OUTCOME_UNKNOWN', 'it may be done, or not')
+}
+
+async function loggedIn({ workstation }: Clients): Promise<{ id: string; version: number }> {
+  const id = randomUUID()
+  await workstation.setSession(id, { n: 1 })
+  return { id, version: (await workstation.getSessionEntry(id))!.version }
+}
+
+async function tracked({ workstation }: Clients): Promise<string> {
+  const id = randomUUID()
+  await workstation.startWorkflowTracking(id, 'w', 3)
+  return id
+}
+
 async function stored({ mortal }: Clients): Promise<string> {
   const id = randomUUID()
   await mortal.insert('S', `c-${id}`, counter(id))
@@ -204,4 +276,4 @@ const fenceable = Object.entries(WRITES).flatMap(([name, prepare]) =>
   }),
 )
 
-export const OPERATIONS: readonly Operation[] = [...locks, ...others, ...fenceable]
+export const OPERATIONS: readonly Operation[] = [...locks, ...others, ...workstations, ...fenceable]

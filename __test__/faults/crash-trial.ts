@@ -3,9 +3,10 @@ import { connect } from '../../index.js'
 import type { Disturbance, Fault } from '../helpers/counting-proxy'
 import type { Effect } from '../helpers/fault'
 import { whileLate } from '../helpers/lateness'
+import { recovered } from '../helpers/outages'
 import { timed, until } from '../helpers/wait'
 import type { Case } from './crash-case'
-import { type Clients, openClients } from './crash-operations'
+import { type Clients, closeClients, openClients } from './crash-operations'
 import { type Outcome, REFUSED, type Reference, type Tally, assertEqual, outcomeOf } from './crash-outcome'
 import type { Site } from './crash-site'
 
@@ -99,6 +100,7 @@ export class Trial {
     if (!site.server.running) await site.revive()
     await site.proxy.resume()
     await until('the connection is back', () => this.clients.connection.status === 'ready', 10_000)
+    await recovered(this.clients.workstation)
   }
 
   #kills(): boolean {
@@ -158,7 +160,7 @@ export class Trial {
   async #startAgain(): Promise<void> {
     const { site, reference, each, clients } = this
     // What it still has to free must not meet what begins now.
-    await clients.locks.close()
+    await closeClients(clients)
     await site.sound.connection.command('FLUSHALL')
     const call = await each.operation.prepare(site.sound)
     const patient = connect(site.proxy.url, { commandTimeout: 6000, redialDelay: 50 })
@@ -166,7 +168,7 @@ export class Trial {
     const { outcome } = await timed(() => call(fresh))
     assertEqual('the answer after a new start', outcomeOf(outcome).what, reference.first.what)
     assertEqual('what is there after a new start', await site.dump(), reference.after)
-    await fresh.locks.close()
+    await closeClients(fresh)
     await patient.close()
   }
 }

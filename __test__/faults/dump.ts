@@ -6,6 +6,8 @@ const ASIDE = /ferroflow:(fence|held|(withdrawn|request|forced):.*)$/
 
 const MOMENTS: [RegExp, string][] = [
   [/\bff1:[^"]*/g, '(token)'],
+  // Which writes made a session what it is.
+  [/(;[0-9a-f]{12}[0-9a-z]+:\d+)+/g, ''],
   [/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, '(id)'],
   [/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z/g, '(time)'],
   [/\b1[5-9]\d{14}\b/g, '(micros)'],
@@ -45,6 +47,8 @@ async function read(client: RespClient, type: string, key: string): Promise<unkn
       return client.command('GET', key)
     case 'hash':
       return pairs(await client.command<string[]>('HGETALL', key))
+    case 'set':
+      return (await client.command<string[]>('SMEMBERS', key)).toSorted()
     case 'zset':
       return pairs(await client.command<string[]>('ZRANGE', key, 0, -1, 'WITHSCORES'))
     default:

@@ -137,15 +137,11 @@ export declare class NativeLocks {
   /** Prepares an acquisition. */
   request(request: LockRequest): NativeHold
   /**
-   * Acquires a lock that nobody watches and nobody gives up waiting for. Resolves the token if the lock is ours,
-   * otherwise as `NativeHold.acquire` does.
+   * What is called most. `acquire`: acquires a lock that nobody watches and nobody gives up waiting for; resolves the
+   * token if the lock is ours, otherwise as `NativeHold.acquire` does. `release`: resolves `true` if the lock was held
+   * under this token and is free now, `false` if nobody holds it, otherwise the holder.
    */
-  acquire(key: string, ttl: number, wait: number, poll: number): Promise<unknown>
-  /**
-   * Resolves `true` if the lock was held under this token and is free now, `false` if nobody holds it, otherwise
-   * the holder.
-   */
-  release(key: string, token: string): Promise<unknown>
+  calls(): [acquire: (key: string, ttl: number, wait: number, poll: number) => Promise<unknown>, release: (key: string, token: string) => Promise<unknown>]
   /**
    * Resolves `true` if the lock was held under this token and has `ttl` milliseconds left now, `false` if nobody
    * holds it, otherwise the holder.

@@ -33,6 +33,11 @@ export function checkName(what: string, value: unknown): string {
   return value
 }
 
+/** A name that the core is about to look at, which then refuses what {@link checkName} does, in the same words. */
+export function checkText(what: string, value: unknown): string {
+  return typeof value === 'string' && value.isWellFormed() ? value : checkName(what, value)
+}
+
 /** A prefix of keys, which may be empty. */
 export function checkPrefix(what: string, value: unknown): string {
   return value === '' ? '' : checkName(what, value)

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use napi::sys;
-use napi::{Env, JsValue, Unknown};
+use napi::{Env, JsValue, Status, Unknown};
 
 use crate::connection::command::Command;
 use crate::error::{Error, ErrorKind, Result};
@@ -114,35 +114,63 @@ pub(super) fn command(env: &Env, words: &Unknown<'_>) -> napi::Result<Command> {
     Ok(command)
 }
 
-fn check(status: sys::napi_status) -> napi::Result<()> {
+pub(super) fn check(status: sys::napi_status) -> napi::Result<()> {
     if status == sys::Status::napi_ok {
         Ok(())
     } else {
-        Err(napi::Error::new(napi::Status::InvalidArg, "a command is an array of strings and byte arrays"))
+        Err(napi::Error::new(Status::from(status), "an argument is not what its type says"))
     }
 }
 
 unsafe fn push_word(command: &mut Command, env: sys::napi_env, word: sys::napi_value) -> napi::Result<()> {
+    // SAFETY: the caller's value is a live handle of the running call.
+    match unsafe { read_text(env, word, |text| command.push_word(text)) } {
+        // SAFETY: likewise.
+        Err(error) if error.status == Status::StringExpected => unsafe { push_bytes(command, env, word) },
+        pushed => pushed,
+    }
+}
+
+/// A text.
+pub(super) unsafe fn text(env: sys::napi_env, value: sys::napi_value) -> napi::Result<String> {
+    // SAFETY: the caller's value is a live handle of the running call.
+    let text = unsafe { read_text(env, value, <[u8]>::to_vec) }?;
+    String::from_utf8(text).map_err(|error| napi::Error::from_reason(error.to_string()))
+}
+
+/// Has `take` read a text as UTF-8.
+unsafe fn read_text<R>(
+    env: sys::napi_env,
+    value: sys::napi_value,
+    take: impl FnOnce(&[u8]) -> R,
+) -> napi::Result<R> {
     let mut buffer = [const { MaybeUninit::<u8>::uninit() }; WORD_BUFFER];
     let mut copied = 0;
-    // SAFETY: N-API writes at most WORD_BUFFER bytes, a final NUL included, and says how many.
+    // SAFETY: the caller's value is a live handle of the running call; N-API writes at most WORD_BUFFER bytes, a final
+    // NUL included, and says how many.
     unsafe {
-        match sys::napi_get_value_string_utf8(env, word, buffer.as_mut_ptr().cast(), WORD_BUFFER, &mut copied)
-        {
-            sys::Status::napi_string_expected => return push_bytes(command, env, word),
-            status => check(status)?,
-        }
+        check(sys::napi_get_value_string_utf8(
+            env,
+            value,
+            buffer.as_mut_ptr().cast(),
+            WORD_BUFFER,
+            &mut copied,
+        ))?;
         // A character of up to four bytes may not have fitted any more.
         if copied + 4 < WORD_BUFFER {
-            command.push_word(std::slice::from_raw_parts(buffer.as_ptr().cast(), copied));
-            return Ok(());
+            return Ok(take(std::slice::from_raw_parts(buffer.as_ptr().cast(), copied)));
         }
-        check(sys::napi_get_value_string_utf8(env, word, ptr::null_mut(), 0, &mut copied))?;
+        check(sys::napi_get_value_string_utf8(env, value, ptr::null_mut(), 0, &mut copied))?;
         let mut long = vec![0u8; copied + 1];
-        check(sys::napi_get_value_string_utf8(env, word, long.as_mut_ptr().cast(), long.len(), &mut copied))?;
-        command.push_word(&long[..copied]);
+        check(sys::napi_get_value_string_utf8(
+            env,
+            value,
+            long.as_mut_ptr().cast(),
+            long.len(),
+            &mut copied,
+        ))?;
+        Ok(take(&long[..copied]))
     }
-    Ok(())
 }
 
 unsafe fn push_bytes(command: &mut Command, env: sys::napi_env, word: sys::napi_value) -> napi::Result<()> {

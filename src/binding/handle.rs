@@ -20,6 +20,12 @@ pub(crate) struct Held<S: ?Sized> {
     store: Arc<S>,
 }
 
+impl<S: ?Sized> Clone for Held<S> {
+    fn clone(&self) -> Self {
+        Self { handle: Arc::clone(&self.handle), store: Arc::clone(&self.store) }
+    }
+}
+
 impl<S: ?Sized> Held<S> {
     /// Opens a store; its error is thrown.
     pub(crate) fn open(

@@ -6,11 +6,12 @@ use napi::{Env, Unknown};
 use napi_derive::napi;
 
 use super::arguments::{answer, answer_later, done, fence, millis, thrown};
+use super::bound::{Arguments, bound};
 use super::connection::NativeConnection;
 use super::handle::{Held, closed_error};
 use super::hold::NativeHold;
 use crate::error::{Error, Result};
-use crate::key::LockKeys;
+use crate::key::{LockKeys, check_name};
 use crate::lock::acquire::{Acquisition, Request, acquire_then};
 use crate::lock::engine::Locks;
 use crate::lock::machine::{Caps, Outcome, Terms};
@@ -107,42 +108,29 @@ impl NativeLocks {
         NativeHold::new(&env, locks, request, kept)
     }
 
-    /// Acquires a lock that nobody watches and nobody gives up waiting for. Resolves the token if the lock is ours,
-    /// otherwise as `NativeHold.acquire` does.
-    #[napi(ts_return_type = "Promise<unknown>")]
-    pub fn acquire<'env>(
-        &self,
-        env: &'env Env,
-        key: String,
-        ttl: f64,
-        wait: f64,
-        poll: f64,
-    ) -> napi::Result<Unknown<'env>> {
-        let wanted = LockRequest { key, ttl, wait, poll, ..LockRequest::default() };
-        let request = self.open_locks().and_then(|locks| Ok((wanted.check(&locks)?, locks)));
-        answer_later(env, operation!("lock.acquire"), |settler| match request {
-            Err(error) => settler.settle(Err(error)),
-            Ok((request, locks)) => acquire_then(&locks, request, |locks, acquisition| {
-                settler.settle(match acquisition {
-                    Acquisition { outcome: Outcome::Granted { token, fence }, machine, claim } => {
-                        locks.remember(token.clone(), claim.key, fence, machine.valid_until());
-                        Ok(Output::text(token))
-                    }
-                    acquisition => not_granted(locks, acquisition),
-                });
-            }),
-        })
-    }
-
-    /// Resolves `true` if the lock was held under this token and is free now, `false` if nobody holds it, otherwise
-    /// the holder.
-    #[napi(ts_return_type = "Promise<unknown>")]
-    pub fn release<'env>(&self, env: &'env Env, key: String, token: String) -> napi::Result<Unknown<'env>> {
-        let locks = self.open_locks();
-        answer_later(env, operation!("lock.release"), |settler| match locks {
-            Err(error) => settler.settle(Err(error)),
-            Ok(locks) => locks.release(key, token, |outcome| settler.settle(outcome.map(ownership))),
-        })
+    /// What is called most. `acquire`: acquires a lock that nobody watches and nobody gives up waiting for; resolves the
+    /// token if the lock is ours, otherwise as `NativeHold.acquire` does. `release`: resolves `true` if the lock was held
+    /// under this token and is free now, `false` if nobody holds it, otherwise the holder.
+    #[napi(
+        ts_return_type = "[acquire: (key: string, ttl: number, wait: number, poll: number) => Promise<unknown>, release: (key: string, token: string) => Promise<unknown>]"
+    )]
+    pub fn calls<'env>(&self, env: &'env Env) -> napi::Result<Vec<Unknown<'env>>> {
+        let held = self.held.clone();
+        let acquire = bound(env, c"acquire", move |env, arguments: Arguments<4>| {
+            let wanted = LockRequest {
+                key: arguments.text(0)?,
+                ttl: arguments.number(1)?,
+                wait: arguments.number(2)?,
+                poll: arguments.number(3)?,
+                ..LockRequest::default()
+            };
+            acquire(env, &held, wanted)
+        })?;
+        let held = self.held.clone();
+        let release = bound(env, c"release", move |env, arguments: Arguments<2>| {
+            release(env, &held, arguments.text(0)?, arguments.text(1)?)
+        })?;
+        Ok(vec![acquire, release])
     }
 
     /// Resolves `true` if the lock was held under this token and has `ttl` milliseconds left now, `false` if nobody
@@ -226,9 +214,42 @@ impl NativeLocks {
     }
 
     fn open_locks(&self) -> Result<Arc<Locks>> {
-        let locks = self.held.get()?;
-        if locks.is_closing() { Err(closed_error()) } else { Ok(locks) }
+        open_locks(&self.held)
     }
+}
+
+fn open_locks(held: &Held<Locks>) -> Result<Arc<Locks>> {
+    let locks = held.get()?;
+    if locks.is_closing() { Err(closed_error()) } else { Ok(locks) }
+}
+
+fn acquire<'env>(env: &'env Env, held: &Held<Locks>, wanted: LockRequest) -> napi::Result<Unknown<'env>> {
+    let request = open_locks(held).and_then(|locks| Ok((wanted.check(&locks)?, locks)));
+    answer_later(env, operation!("lock.acquire"), |settler| match request {
+        Err(error) => settler.settle(Err(error)),
+        Ok((request, locks)) => acquire_then(&locks, request, |locks, acquisition| {
+            settler.settle(match acquisition {
+                Acquisition { outcome: Outcome::Granted { token, fence }, machine, claim } => {
+                    locks.remember(token.clone(), claim.key, fence, machine.valid_until());
+                    Ok(Output::text(token))
+                }
+                acquisition => not_granted(locks, acquisition),
+            });
+        }),
+    })
+}
+
+fn release<'env>(
+    env: &'env Env,
+    held: &Held<Locks>,
+    key: String,
+    token: String,
+) -> napi::Result<Unknown<'env>> {
+    let locks = open_locks(held).and_then(|locks| check_name("the token", &token).map(|()| locks));
+    answer_later(env, operation!("lock.release"), |settler| match locks {
+        Err(error) => settler.settle(Err(error)),
+        Ok(locks) => locks.release(key, token, |outcome| settler.settle(outcome.map(ownership))),
+    })
 }
 
 /// Why a lock is not ours, in the form of `NativeHold.acquire`.

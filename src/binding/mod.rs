@@ -1,6 +1,7 @@
 //! The only code that JavaScript sees: it converts arguments and delegates. One file a domain.
 
 mod arguments;
+mod bound;
 pub mod cache;
 pub mod connection;
 mod handle;

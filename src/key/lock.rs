@@ -38,7 +38,7 @@ impl LockKeys {
                 format!("the lock key must not start with \"{OWN}\": such keys are beside the locks"),
             ));
         }
-        Ok(format!("{}{key}", self.prefix))
+        Ok([self.prefix.as_str(), key].concat())
     }
 
     /// A key of our own beside a lock.

@@ -29,7 +29,8 @@ pub(super) struct Index {
 impl Index {
     /// A lock is held that the list does not have.
     pub(super) fn changed(&self, locks: &Arc<Locks>) {
-        if !self.running.swap(true, Ordering::AcqRel) {
+        // Mostly it runs, and a look at that costs less.
+        if !self.running.load(Ordering::Acquire) && !self.running.swap(true, Ordering::AcqRel) {
             let locks = Arc::clone(locks);
             let _ = io_thread::spawn(async move { keep(&locks).await });
         }

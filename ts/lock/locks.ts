@@ -10,7 +10,7 @@ import {
   TimeoutError,
 } from '../errors.js'
 import { binding, guarded, settled } from '../native.js'
-import { checkInteger, checkName } from '../validate.js'
+import { checkInteger, checkName, checkText } from '../validate.js'
 import { enterAgain, type Frame, heldByChain, holding, MAX_TIMER } from './chain.js'
 import { HeldLock, type LockContext, LossWatch } from './hold.js'
 import {
@@ -50,6 +50,8 @@ interface Grant {
 /** Locks under one prefix. The TypeScript side of the one lock engine. */
 export class Locks {
   readonly #native: binding.NativeLocks
+  readonly #acquire: ReturnType<binding.NativeLocks['calls']>[0]
+  readonly #release: ReturnType<binding.NativeLocks['calls']>[1]
   readonly #owner: LockOwner
   readonly #fullPrefix: string
   /** Names a lock among all servers, with its key behind it. */
@@ -60,6 +62,7 @@ export class Locks {
     this.#native = guarded(() =>
       binding.NativeLocks.open(nativeOf(connection), prefix, hostname(), owner.listed ?? false),
     )
+    ;[this.#acquire, this.#release] = this.#native.calls()
     this.#owner = owner
     this.#fullPrefix = fullPrefix(connection, prefix)
     this.#identity = `${addressOf(connection)} ${this.#fullPrefix}`
@@ -74,8 +77,8 @@ export class Locks {
   async acquire(key: string, terms: Terms, ttl: number = terms.ttl): Promise<string | null> {
     // What most calls ask for needs no object of its own in the core.
     if (terms.signal === undefined && !terms.fair && terms.replicas === 0 && terms.holder === '') {
-      const answering = this.#native.acquire(
-        checkName('the lock key', key),
+      const answering = this.#acquire(
+        checkText('the lock key', key),
         checkTtl('ttl', ttl),
         terms.waitMs,
         terms.retryDelay,
@@ -105,8 +108,8 @@ export class Locks {
    * what is wrong with the arguments.
    */
   release(key: string, token: string): Promise<boolean | { holder?: LockHolder }> {
-    const [name, owner] = [checkName('the lock key', key), checkName('the token', token)]
-    return settled(this.#native.release(name, owner), toOwnership)
+    const [name, owner] = [checkText('the lock key', key), checkText('the token', token)]
+    return settled(this.#release(name, owner), toOwnership)
   }
 
   /** `true` if it was extended, `false` if nobody holds it, otherwise who does (nothing, if that is not known). */

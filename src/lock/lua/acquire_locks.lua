@@ -12,9 +12,9 @@
 -- ARGV[4+n]    what a claim begins with
 --
 -- Returns nil if tombstones must be given; otherwise the time in milliseconds that is in the tokens, the fence of the
--- first lock that is granted (each further one has the next), and for each lock: 1 if it is granted; milliseconds after
--- which another attempt may succeed (-1: unknown) and the holder's token, if there is a holder; or nil if this attempt
--- must be made alone.
+-- first lock that is granted (each further one has the next), and unless all are granted for each lock: 1 if it is;
+-- milliseconds after which another attempt may succeed (-1: unknown) and the holder's token, if there is a holder; or nil
+-- if this attempt must be made alone.
 
 local call, format = redis.call, string.format
 local count = #ARGV - 4
@@ -44,26 +44,36 @@ local digits = high > 0 and '%09d' or '%d'
 local ending = ARGV[4] .. format(':%.0f:', now) .. (high > 0 and format('%.0f', high) or '')
 
 local ttl = ARGV[3]
-local answers = {now, fence}
+local others
 for number = 1, count do
   local lock = KEYS[2 + number]
+  -- Given up before it arrived, or attempted again: rare enough to be looked at alone.
   local answer = false
-  if barred[number] then
-    -- Given up before it arrived, or attempted again: rare enough to be looked at alone.
-    answer = false
-  elseif call('SET', lock, ARGV[4 + number] .. ending .. format(digits, low), 'NX', 'PX', ttl) then
-    answer = 1
-    low = low + 1
-  else
-    local holder = redis.pcall('GET', lock)
-    -- Something else than a string says so alone.
-    if type(holder) == 'string' then
-      answer = {call('PTTL', lock), holder}
+  if not barred[number] then
+    if call('SET', lock, ARGV[4 + number] .. ending .. format(digits, low), 'NX', 'PX', ttl) then
+      answer = 1
+      low = low + 1
+    else
+      local holder = redis.pcall('GET', lock)
+      -- Something else than a string says so alone.
+      if type(holder) == 'string' then
+        answer = {call('PTTL', lock), holder}
+      end
     end
   end
-  answers[2 + number] = answer
+  if answer ~= 1 then
+    others = others or {}
+    others[number] = answer
+  end
 end
 if low > first then
   call('SET', KEYS[1], format('%.0f', fence + low - first - 1))
+end
+local answers = {now, fence}
+if others then
+  for number = 1, count do
+    local other = others[number]
+    answers[2 + number] = other == nil and 1 or other
+  end
 end
 return answers

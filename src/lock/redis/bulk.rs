@@ -101,13 +101,18 @@ impl RedisLocks {
         let mut answers = reply.into_list()?.into_iter();
         let mut number = || answers.next().ok_or_else(unexpected).and_then(Reply::into_int);
         let (acquired_at, mut fence) = (number()?, number()?.cast_unsigned());
+        let ending = format!(":{acquired_at}:");
+        let mut grant = |claim: &Claim| {
+            let token = [claim.id.as_str(), &ending, &fence.to_string()].concat();
+            let granted = Attempt::Granted { token, fence };
+            fence += 1;
+            Some(Ok(granted))
+        };
+        if answers.len() == 0 {
+            return Ok(Some(claims.iter().map(|claim| grant(claim)).collect()));
+        }
         let answers = answers.zip(claims).map(|(reply, claim)| match reply {
-            Reply::Int(_) => {
-                let token = format!("{}:{acquired_at}:{fence}", claim.id);
-                let granted = Attempt::Granted { token, fence };
-                fence += 1;
-                Some(Ok(granted))
-            }
+            Reply::Int(_) => grant(claim),
             Reply::List(parts) => match held(parts) {
                 // Our own, from an attempt whose answer was lost.
                 Ok(Attempt::Held { holder: Some(holder), .. }) if is_of(&holder, claim) => None,
@@ -151,12 +156,16 @@ fn is_of(token: &[u8], claim: &Claim) -> bool {
     token.strip_prefix(claim.id.as_bytes()).is_some_and(|rest| rest.starts_with(b":"))
 }
 
-/// Sends releases of these locks, each under its token. A reply of -1: that lock must be released alone.
-pub async fn release_all(call: Call<'_>, locks: &[String], tokens: &[&str]) -> Result<Vec<Reply>> {
+/// Sends releases of these locks, of which none is there twice. A reply of -1: that lock must be released alone.
+/// `None`: all were held, and are free now.
+pub async fn release_all(call: Call<'_>, locks: &[String], tokens: &[&str]) -> Result<Option<Vec<Reply>>> {
     let keys: Vec<_> = locks.iter().map(String::as_str).collect();
     let arguments: Vec<_> =
         [LockKeys::RELEASED].iter().chain(tokens).map(|argument| argument.as_bytes()).collect();
-    RELEASE_MANY.run(call, OnLostReply::Report, &keys, &arguments).await?.into_list()
+    match RELEASE_MANY.run(call, OnLostReply::Report, &keys, &arguments).await? {
+        Reply::Int(_) => Ok(None),
+        reply => reply.into_list().map(Some),
+    }
 }
 
 /// Whether the server refused what was asked together because of one of them, maybe: the right to one key is missing, or

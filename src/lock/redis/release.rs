@@ -1,6 +1,7 @@
 //! Releases: alone or with others, and again where the reply was lost.
 
 use futures_util::future::join_all;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::RedisLocks;
 use super::bulk::{complete, may_concern_one, release_all};
@@ -57,6 +58,12 @@ pub(super) fn ownership(reply: Reply) -> Result<Ownership> {
     }
 }
 
+/// Whether a lock is released twice: the second time it is not held any more.
+fn any_twice(releases: &[(String, String)]) -> bool {
+    let mut seen = FxHashSet::with_capacity_and_hasher(releases.len(), FxBuildHasher);
+    releases.iter().any(|(key, _)| !seen.insert(key.as_str()))
+}
+
 impl RedisLocks {
     /// Frees a lock. Where the reply is lost, again.
     pub(super) async fn release_alone(&self, call: Call<'_>, key: &str, token: &str) -> Result<Release> {
@@ -84,13 +91,14 @@ impl RedisLocks {
     pub(super) async fn release_together(&self, all: &[(String, String)]) -> Vec<Result<Release>> {
         let call = self.client.call();
         let locks: Result<Vec<_>> = all.iter().map(|(key, _)| self.keys.lock(key)).collect();
-        let together = all.len() > 1 && self.gains_by_rounds();
+        let together = all.len() > 1 && self.gains_by_rounds() && !any_twice(all);
         let each_alone =
             async || join_all(all.iter().map(|(key, token)| self.release_alone(call, key, token))).await;
         let (true, Ok(locks)) = (together, locks) else { return each_alone().await };
         let tokens: Vec<_> = all.iter().map(|(_, token)| token.as_str()).collect();
         match release_all(call, &locks, &tokens).await {
-            Ok(replies) => {
+            Ok(None) => all.iter().map(|_| Ok(Release::Answered(Ownership::Ours))).collect(),
+            Ok(Some(replies)) => {
                 let answers = replies.into_iter().map(|reply| match reply {
                     Reply::Int(ALONE) => None,
                     reply => Some(ownership(reply).map(Release::Answered)),

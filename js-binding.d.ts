@@ -34,10 +34,10 @@ export declare class NativeConnection {
   /** What is put before every key of a store on this connection. */
   get keyPrefix(): string
   /**
-   * Sends one command, given as an array of strings and byte arrays. Values come back as strings, or as buffers
-   * if `buffers` is true.
+   * A function that sends one command, given as an array of strings and byte arrays. Values come back as strings, or
+   * as buffers if `buffers` is true.
    */
-  command(words: ReadonlyArray<string | Uint8Array>, buffers: boolean): Promise<unknown>
+  commands(): (words: ReadonlyArray<string | Uint8Array>, buffers: boolean) => Promise<unknown>
   /** Tries to connect at once or, unless it is `urgent`, soon, where the next attempt is being waited for. */
   redial(urgent: boolean): void
   /** Gives up this hold. Resolves when the connection is closed, or at once if others still use it. */

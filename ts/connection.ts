@@ -163,6 +163,7 @@ function hostAndPort({ host, port }: NativeAddress): string {
  */
 export class Connection extends EventEmitter<ConnectionEvents> {
   readonly #native: binding.NativeConnection
+  readonly #command: ReturnType<binding.NativeConnection['commands']>
   readonly #address: string
   readonly #place: { topology: Diagnosis['topology']; memory: boolean }
   readonly #beforeClose = new Set<() => Promise<void>>()
@@ -173,6 +174,7 @@ export class Connection extends EventEmitter<ConnectionEvents> {
     this.#address = describe(config)
     this.#place = { topology: topologyOf(config), memory: 'memory' in config.endpoint }
     this.#native = guarded(() => binding.NativeConnection.open(JSON.stringify(config)))
+    this.#command = this.#native.commands()
     Object.defineProperties(this, {
       [NATIVE]: { value: this.#native },
       [ADDRESS]: { value: this.#address },
@@ -203,12 +205,12 @@ export class Connection extends EventEmitter<ConnectionEvents> {
    * @throws {@link ServerError}, {@link ConnectionError}, {@link TimeoutError}
    */
   command(name: string, ...args: CommandArgument[]): Promise<CommandReply> {
-    return settled(this.#native.command(toWords(name, args), false) as Promise<CommandReply>)
+    return settled(this.#command(toWords(name, args), false) as Promise<CommandReply>)
   }
 
   /** Like {@link Connection.command}, with values as Buffers. */
   commandBuffer(name: string, ...args: CommandArgument[]): Promise<BufferReply> {
-    return settled(this.#native.command(toWords(name, args), true) as Promise<BufferReply>)
+    return settled(this.#command(toWords(name, args), true) as Promise<BufferReply>)
   }
 
   /**

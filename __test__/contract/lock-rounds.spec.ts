@@ -131,6 +131,45 @@ describe('attempts that are made at the same time', () => {
     assert.deepEqual(again, { status: 'fulfilled', value: null })
   })
 
+  it('are freed each for itself: what is not held, or released twice, is told so', async () => {
+    for (let together = false; !together; together = scripts.some(([, , count]) => Number(count) > 1)) {
+      // oxlint-disable no-await-in-loop -- until they leave together
+      const [a, b] = (await Promise.all(['a', 'b'].map((key) => manager.acquire(key, 60_000)))) as [
+        string,
+        string,
+      ]
+      await direct.command('SET', 'fm:lock:c', 'somebody')
+      scripts = []
+      const releases = [
+        ['a', a],
+        ['c', a],
+        ['d', a],
+        ['b', b],
+      ] as const
+      const answers = await Promise.all(releases.map(([key, token]) => manager.release(key, token)))
+      assert.deepEqual(answers, [true, false, false, true])
+      assert.deepEqual(await stored(), [null, null, 'somebody'])
+      await direct.command('DEL', 'fm:lock:c')
+      // oxlint-enable no-await-in-loop
+    }
+    for (let round = 0; round < 20; round += 1) {
+      // oxlint-disable no-await-in-loop -- one after the other
+      const [a, b] = (await Promise.all(['a', 'b'].map((key) => manager.acquire(key, 60_000)))) as [
+        string,
+        string,
+      ]
+      const releases = [
+        ['a', a],
+        ['b', b],
+        ['a', a],
+        ['b', a],
+      ] as const
+      const answers = await Promise.all(releases.map(([key, token]) => manager.release(key, token)))
+      assert.deepEqual(answers, [true, true, false, false])
+      // oxlint-enable no-await-in-loop
+    }
+  })
+
   for (const expected of [false, true]) {
     const how = expected ? 'where that is expected' : 'where nobody expects it'
     it(`take nothing if they arrive after they were given up, ${how}`, async () => {

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use napi::sys;
-use napi::{Env, JsValue, Status, Unknown};
+use napi::{Env, Status, Unknown};
 
 use crate::connection::command::Command;
 use crate::error::{Error, ErrorKind, Result};
@@ -97,10 +97,9 @@ pub(super) fn thrown(env: &Env, error: &Error) -> napi::Error {
 }
 
 /// A command from an array of strings and byte arrays, which TypeScript has checked.
-pub(super) fn command(env: &Env, words: &Unknown<'_>) -> napi::Result<Command> {
-    let (env, array) = (env.raw(), words.raw());
+pub(super) unsafe fn command(env: sys::napi_env, array: sys::napi_value) -> napi::Result<Command> {
     let mut length = 0;
-    // SAFETY: `array` is a live handle of the running call.
+    // SAFETY: the caller's value is a live handle of the running call.
     check(unsafe { sys::napi_get_array_length(env, array, &mut length) })?;
     let mut command = Command::of_words();
     for index in 0..length {

@@ -8,7 +8,8 @@ use std::ptr;
 
 use napi::{Env, JsError, JsValue, Unknown, sys};
 
-use super::arguments::{check, text};
+use super::arguments::{check, command, text};
+use crate::connection::command::Command;
 use crate::error::Error;
 
 /// The arguments of a call.
@@ -32,6 +33,20 @@ impl<const N: usize> Arguments<N> {
         // SAFETY: as in `text`, and `number` is a live local.
         check(unsafe { sys::napi_get_value_double(self.env, value, &mut number) })?;
         Ok(number)
+    }
+
+    /// A boolean.
+    pub(super) fn boolean(&self, index: usize) -> napi::Result<bool> {
+        let mut boolean = false;
+        // SAFETY: as in `text`, and `boolean` is a live local.
+        check(unsafe { sys::napi_get_value_bool(self.env, self.values[index], &mut boolean) })?;
+        Ok(boolean)
+    }
+
+    /// A command from an array of strings and byte arrays, which TypeScript has checked.
+    pub(super) fn command(&self, index: usize) -> napi::Result<Command> {
+        // SAFETY: as in `text`.
+        unsafe { command(self.env, self.values[index]) }
     }
 }
 

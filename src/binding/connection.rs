@@ -7,10 +7,12 @@ use napi::{Env, Unknown};
 use napi_derive::napi;
 use tokio::time::Instant;
 
-use super::arguments::{answer, command, promise, thrown};
+use super::arguments::{answer, promise, thrown};
+use super::bound::{Arguments, bound};
 use super::handle::Handle;
 use crate::connection::Backend;
 use crate::connection::command::Command;
+use crate::connection::reply::Reply;
 use crate::metrics::operation;
 use crate::runtime::io_thread::Work;
 use crate::runtime::{Environment, Output, Settler};
@@ -68,23 +70,22 @@ impl NativeConnection {
         self.handle.key_prefix().to_owned()
     }
 
-    /// Sends one command, given as an array of strings and byte arrays. Values come back as strings, or as buffers
-    /// if `buffers` is true.
+    /// A function that sends one command, given as an array of strings and byte arrays. Values come back as strings, or
+    /// as buffers if `buffers` is true.
     #[napi(
-        ts_args_type = "words: ReadonlyArray<string | Uint8Array>, buffers: boolean",
-        ts_return_type = "Promise<unknown>"
+        ts_return_type = "(words: ReadonlyArray<string | Uint8Array>, buffers: boolean) => Promise<unknown>"
     )]
-    pub fn command<'env>(
-        &self,
-        env: &'env Env,
-        words: Unknown<'env>,
-        buffers: bool,
-    ) -> napi::Result<Unknown<'env>> {
-        let command = command(env, &words)?;
-        let convert = if buffers { Output::from_reply_as_buffers } else { Output::from_reply };
-        let answer = Environment::of(env)?
-            .submit(operation!("connection.command"), |settler| self.send(command, convert, settler))?;
-        Ok(promise(env, answer))
+    pub fn commands<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
+        let handle = Arc::clone(&self.handle);
+        bound(env, c"command", move |env, arguments: Arguments<2>| {
+            let command = arguments.command(0)?;
+            let convert =
+                if arguments.boolean(1)? { Output::from_reply_as_buffers } else { Output::from_reply };
+            let answer = Environment::of(env)?.submit(operation!("connection.command"), |settler| {
+                send(&handle, command, convert, settler)
+            })?;
+            Ok(promise(env, answer))
+        })
     }
 
     /// Tries to connect at once or, unless it is `urgent`, soon, where the next attempt is being waited for.
@@ -113,31 +114,25 @@ impl NativeConnection {
     pub(super) fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
+}
 
-    fn send(
-        &self,
-        command: Command,
-        convert: fn(crate::connection::reply::Reply) -> Output,
-        settler: Settler,
-    ) -> Work {
-        let backend = match self.handle.backend() {
-            Ok(backend) => backend.clone(),
-            Err(error) => return Work::Step(Box::new(move || settler.settle(Err(error)))),
-        };
-        match backend {
-            Backend::Server(client) => {
-                let deadline = Instant::now() + client.config().call_timeout();
-                Work::Step(Box::new(move || {
-                    let sink = Box::new(move |outcome: crate::error::Result<_>| {
-                        settler.settle(outcome.map(convert))
-                    });
-                    client.send(command, deadline, sink);
-                }))
-            }
-            Backend::Memory(engine) => Work::Step(Box::new(move || {
-                settler.settle(engine.command(&command.into_words()).map(convert));
-            })),
+fn send(handle: &Handle, command: Command, convert: fn(Reply) -> Output, settler: Settler) -> Work {
+    let backend = match handle.backend() {
+        Ok(backend) => backend.clone(),
+        Err(error) => return Work::Step(Box::new(move || settler.settle(Err(error)))),
+    };
+    match backend {
+        Backend::Server(client) => {
+            let deadline = Instant::now() + client.config().call_timeout();
+            Work::Step(Box::new(move || {
+                let sink =
+                    Box::new(move |outcome: crate::error::Result<_>| settler.settle(outcome.map(convert)));
+                client.send(command, deadline, sink);
+            }))
         }
+        Backend::Memory(engine) => Work::Step(Box::new(move || {
+            settler.settle(engine.command(&command.into_words()).map(convert));
+        })),
     }
 }
 

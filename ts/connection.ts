@@ -168,11 +168,12 @@ export class Connection extends EventEmitter<ConnectionEvents> {
   readonly #beforeClose = new Set<() => Promise<void>>()
   #closed: Promise<void> | undefined
 
-  private constructor(config: NativeConfig) {
+  private constructor({ natMapper, ...config }: NativeConfig) {
     super()
     this.#address = describe(config)
     this.#place = { topology: topologyOf(config), memory: 'memory' in config.endpoint }
-    this.#native = guarded(() => binding.NativeConnection.open(JSON.stringify(config)))
+    this.#native = guarded(() => binding.NativeConnection.open(JSON.stringify(config), natMapper?.native))
+    natMapper?.serve()
     Object.defineProperties(this, {
       [NATIVE]: { value: this.#native },
       [ADDRESS]: { value: this.#address },

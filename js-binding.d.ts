@@ -25,8 +25,11 @@ export declare class NativeCache {
 
 /** One environment's hold on a native connection, shared by equal configuration within the process. */
 export declare class NativeConnection {
-  /** Opens the connection that the JSON describes. Returns at once; commands wait until it is up. */
-  static open(config: string): NativeConnection
+  /**
+   * Opens the connection that the JSON describes. Returns at once; commands wait until it is up. `natMapper` says where
+   * the addresses are reached that servers name, instead of what the JSON says.
+   */
+  static open(config: string, natMapper?: NativeNatMapper | undefined | null): NativeConnection
   /** Names this object in events. */
   get id(): number
   /** `connecting`, `ready`, `reconnecting` or `closed`. */
@@ -160,6 +163,24 @@ export declare class NativeLocks {
   forceRelease(key: string): Promise<unknown[]>
   /** Frees everything that is held, and ends every wait with `CLOSED`. */
   close(): Promise<void>
+}
+
+/**
+ * A function `natMap` as the core knows it. Its events are `ask`, with addresses (`host:port`) to be answered, and
+ * `unused`, when the last connection that asked it is gone.
+ */
+export declare class NativeNatMapper {
+  /** Makes connections that are opened with this share among each other, and with no others. */
+  constructor()
+  /** Names this object in events. */
+  get id(): number
+  /** Whether a connection may still ask. */
+  get inUse(): boolean
+  /**
+   * Says where addresses are reached: JSON, by address `null` (where it is), `{ host, port }`, or how the function
+   * failed.
+   */
+  answer(answers: string): void
 }
 
 /** Sagas under one prefix of one connection. */

@@ -841,6 +841,7 @@ module.exports.NativeFallback = nativeBinding.NativeFallback
 module.exports.NativeHold = nativeBinding.NativeHold
 module.exports.NativeJournal = nativeBinding.NativeJournal
 module.exports.NativeLocks = nativeBinding.NativeLocks
+module.exports.NativeNatMapper = nativeBinding.NativeNatMapper
 module.exports.NativeSagas = nativeBinding.NativeSagas
 module.exports.NativeSessions = nativeBinding.NativeSessions
 module.exports.NativeSignals = nativeBinding.NativeSignals

@@ -169,11 +169,12 @@ export class Connection extends EventEmitter<ConnectionEvents> {
   readonly #beforeClose = new Set<() => Promise<void>>()
   #closed: Promise<void> | undefined
 
-  private constructor(config: NativeConfig) {
+  private constructor({ natMapper, ...config }: NativeConfig) {
     super()
     this.#address = describe(config)
     this.#place = { topology: topologyOf(config), memory: 'memory' in config.endpoint }
-    this.#native = guarded(() => binding.NativeConnection.open(JSON.stringify(config)))
+    this.#native = guarded(() => binding.NativeConnection.open(JSON.stringify(config), natMapper?.native))
+    natMapper?.serve()
     this.#command = this.#native.commands()
     Object.defineProperties(this, {
       [NATIVE]: { value: this.#native },

@@ -1,4 +1,5 @@
 import type { Connection } from './connection.js'
+import type { NatMapper } from './nat-map.js'
 
 /**
  * TLS 1.2 or 1.3, in the terms of Node's `tls.connect` (as in ioredis' option `tls`). The core verifies certificates
@@ -88,10 +89,21 @@ export interface ConnectionOptions {
    */
   scaleReads?: 'master' | 'slave' | 'all'
   /**
-   * Where the addresses that a cluster or the Sentinels name are reached: `{ 'host:port': { host, port } }`. ioredis'
-   * other form, a function, is refused.
+   * Where the addresses that a cluster or the Sentinels name are reached: `{ 'host:port': { host, port } }`, or a
+   * function that is given `host:port` and returns `{ host, port }`, or `null` for an address that is reached where it
+   * is. Default: all are.
+   *
+   * The function is called for all addresses whenever the nodes, or the master, are looked for, and must answer at once,
+   * without a promise. As long as the event loop is blocked, its last answers hold. If it fails (it throws, or returns
+   * something else), its last answer holds as well; an address without one counts as not reachable, so calls that need
+   * it end with `REDIS_UNAVAILABLE`, and a process warning (`FERROFLOW_NAT_MAP`) says why. Connections are shared only
+   * by those that give the same function.
    */
-  natMap?: Record<string, { host: string; port: number }> | object | null
+  natMap?:
+    | Record<string, { host: string; port: number }>
+    | ((key: string) => { host: string; port: number } | null | undefined)
+    | object
+    | null
 }
 
 /** A host and its port. */
@@ -179,6 +191,8 @@ export interface NativeConfig {
     | { memory: { name: string } }
     | { sentinel: NativeSentinels }
     | { cluster: NativeCluster }
+  /** Says where addresses are reached, instead of the endpoint's `natMap`. Not a part of the JSON. */
+  natMapper?: NatMapper
   username?: string
   password?: string
   db: number

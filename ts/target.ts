@@ -2,6 +2,7 @@ import { createPrivateKey } from 'node:crypto'
 import { types } from 'node:util'
 
 import { ConfigError } from './errors.js'
+import { type NatMapFunction, NatMapper } from './nat-map.js'
 import type { NativeAddress, NativeCluster, NativeConfig } from './options.js'
 import { parseTarget } from './redis-url.js'
 import { kindOf } from './validate.js'
@@ -147,6 +148,7 @@ function fromOptions(given: LooseOptions): NativeConfig {
   }
   return {
     endpoint: place,
+    natMapper: 'cluster' in place || 'sentinel' in place ? natMapperOf(options['natMap']) : undefined,
     username: text(options, 'username'),
     password: text(options, 'password'),
     db: integer(options, 'db', { fallback: 0, min: 0, max: 2 ** 31 - 1 }),
@@ -255,10 +257,10 @@ function address(node: LooseOptions, what: string, fallback: number): NativeAddr
 
 /** Where the addresses that the servers know are reached: `{ 'host:port': { host, port } }`, as in ioredis. */
 function natMapOf(value: unknown): Record<string, NativeAddress> {
-  if (!isGiven(value)) return {}
+  if (!isGiven(value) || typeof value === 'function') return {}
   if (typeof value !== 'object' || Array.isArray(value)) {
     return refuse(
-      'The connection option natMap must be an object; a function cannot be used: list the nodes as { "host:port": { host, port } }',
+      'The connection option natMap must be an object { "host:port": { host, port } }, or a function that returns { host, port } for host:port',
     )
   }
   const entries = Object.entries(value as LooseOptions).map(([from, to]): [string, NativeAddress] => {
@@ -268,6 +270,11 @@ function natMapOf(value: unknown): Record<string, NativeAddress> {
     return [from, address(to as LooseOptions, 'natMap', DEFAULT_PORT)]
   })
   return Object.fromEntries(entries)
+}
+
+/** The other form, a function of `host:port`. */
+function natMapperOf(value: unknown): NatMapper | undefined {
+  return typeof value === 'function' ? NatMapper.of(value as NatMapFunction) : undefined
 }
 
 /** A text option; absent if empty. Its value is never shown. */

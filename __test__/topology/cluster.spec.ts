@@ -286,10 +286,9 @@ describe('a cluster target', () => {
       [{ cluster: [{ path: '/s' }] }, /cluster must be a list/],
       [{ cluster: [7000], db: 1 }, /only database 0/],
       [{ cluster: [7000], scaleReads: () => undefined }, /scaleReads must be/],
-      [
-        { cluster: [7000], natMap: () => null },
-        /natMap must be an object.*\{ "host:port": \{ host, port \} \}/,
-      ],
+      [{ cluster: [7000], natMap: 'a:1' }, /natMap must be an object .*, or a function/],
+      [{ cluster: [7000], natMap: [] }, /natMap must be an object .*, or a function/],
+      [{ cluster: [7000], natMap: { 'a:1': 'b:2' } }, /natMap must map host:port/],
     ] as const)
       assert.throws(
         () => connect(target as unknown as Target),

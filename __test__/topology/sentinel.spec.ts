@@ -98,7 +98,7 @@ describe('a target with sentinels', () => {
       [{ sentinels: [{ port: 'x' }], name: 'm' }, /port must be a whole number/],
       [{ sentinels, name: 'm', role: 'slave' }, /role: 'slave' is not supported/],
       [{ sentinels, name: 'm', tls: {} }, /enableTLSForSentinelMode/],
-      [{ sentinels, name: 'm', natMap: () => ({ host: 'h', port: 1 }) }, /natMap must be an object/],
+      [{ sentinels, name: 'm', natMap: 'a:1' }, /natMap must be an object .*, or a function/],
       [{ sentinels, name: 'm', natMap: { 'a:1': 'b:2' } }, /natMap must map/],
     ] as const)
       assert.throws(() => connect(target as Target), like({ type: ConfigError, code: 'CONFIG', message }))
@@ -274,24 +274,29 @@ describe('a master that changes behind its Sentinels', () => {
     await first.command('REPLICAOF', 'NO', 'ONE')
   })
 
-  it('reaches the master through the NAT map, and learns of further Sentinels', async () => {
-    await using second = await sentinel(() => ({ host: 'inside', port: 1 }))
-    const row = list('ip', 'inside', 'port', '26379', 'flags', 'sentinel')
-    await using first = await ScriptedServer.start(([name, command]) => {
-      if (name !== 'SENTINEL') return undefined
-      return command === 'SENTINELS' ? `*1\r\n${row}` : list('inside', '1')
+  for (const form of ['object', 'function'])
+    it(`reaches the master through the NAT map (${form}), and learns of further Sentinels`, async () => {
+      await using second = await sentinel(() => ({ host: 'inside', port: 1 }))
+      const row = list('ip', 'inside', 'port', '26379', 'flags', 'sentinel')
+      await using first = await ScriptedServer.start(([name, command]) => {
+        if (name !== 'SENTINEL') return undefined
+        return command === 'SENTINELS' ? `*1\r\n${row}` : list('inside', '1')
+      })
+      const { host, port } = two
+      const table: Record<string, { host: string; port: number }> = {
+        'inside:1': { host, port },
+        'inside:26379': { host, port: second.port },
+      }
+      const natMap = form === 'object' ? table : (key: string) => table[key]
+      const connection = connect({ sentinels: [first], name: 'm', natMap })
+      assert.equal(await connection.command('SET', 'nat', '1'), 'OK')
+      await until('the first is asked for others', () =>
+        first.commands.some(([, command]) => command === 'SENTINELS'),
+      )
+      await first.stop()
+      await until('the second is listened to', () => second.subscribers === 1)
+      await connection.close()
     })
-    const { host, port } = two
-    const natMap = { 'inside:1': { host, port }, 'inside:26379': { host, port: second.port } }
-    const connection = connect({ sentinels: [first], name: 'm', natMap })
-    assert.equal(await connection.command('SET', 'nat', '1'), 'OK')
-    await until('the first is asked for others', () =>
-      first.commands.some(([, command]) => command === 'SENTINELS'),
-    )
-    await first.stop()
-    await until('the second is listened to', () => second.subscribers === 1)
-    await connection.close()
-  })
 
   it('speaks TLS with the Sentinels and with the master', async () => {
     const certificates = new Certificates()

@@ -36,7 +36,8 @@ export function topologies(): Target[] {
   connect({ cluster: { host: 'a' } })
   return [
     cluster,
-    { sentinels, name: 'm', sentinelPassword: 'x' },
+    { sentinels, name: 'm', sentinelPassword: 'x', natMap: { 'a:1': { host: 'b', port: 2 } } },
+    { cluster: [7000], natMap: (key) => (key === 'a:1' ? { host: 'b', port: 2 } : null) },
     { cluster: ['redis://a', 7000, { port: 1 }] },
   ]
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::arguments::{answer, promise, thrown};
 use super::bound::{Arguments, bound};
 use super::handle::Handle;
+use super::nat_map::NativeNatMapper;
 use crate::connection::Backend;
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
@@ -33,10 +34,12 @@ pub(super) fn next_id() -> u32 {
 
 #[napi]
 impl NativeConnection {
-    /// Opens the connection that the JSON describes. Returns at once; commands wait until it is up.
+    /// Opens the connection that the JSON describes. Returns at once; commands wait until it is up. `natMapper` says where
+    /// the addresses are reached that servers name, instead of what the JSON says.
     #[napi(factory)]
-    pub fn open(env: Env, config: String) -> napi::Result<Self> {
-        let handle = Handle::open(&config).map_err(|error| thrown(&env, &error))?;
+    pub fn open(env: Env, config: String, nat_mapper: Option<&NativeNatMapper>) -> napi::Result<Self> {
+        let mapper = nat_mapper.map(NativeNatMapper::mapper);
+        let handle = Handle::open(&config, mapper).map_err(|error| thrown(&env, &error))?;
         let id = next_id();
         let watcher = match handle.any_backend() {
             Backend::Server(client) => {

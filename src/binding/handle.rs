@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::arguments::thrown;
 use super::connection::NativeConnection;
 use crate::connection::config::Config;
+use crate::connection::nat_map::Mapper;
 use crate::connection::status::Status;
 use crate::connection::{Backend, Connection};
 use crate::error::{Error, ErrorKind, Result};
@@ -79,8 +80,12 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn open(json: &str) -> Result<Arc<Self>> {
-        let connection = Connection::open(Config::from_json(json)?)?;
+    pub(crate) fn open(json: &str, mapper: Option<Arc<Mapper>>) -> Result<Arc<Self>> {
+        let config = Config::from_json(json)?;
+        let connection = Connection::open(match mapper {
+            Some(mapper) => config.with_mapper(mapper),
+            None => config,
+        })?;
         Ok(Arc::new(Self {
             backend: connection.backend().clone(),
             key_prefix: connection.key_prefix().to_owned(),

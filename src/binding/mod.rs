@@ -9,6 +9,7 @@ pub mod hold;
 pub mod journal;
 pub mod lock;
 pub mod metrics;
+pub mod nat_map;
 pub mod saga;
 pub mod session;
 pub mod signal;

@@ -1,13 +1,14 @@
 //! What a connection needs to know, as TypeScript hands it over (JSON, every field resolved). Two connections with
 //! equal configuration are one.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::batch::Limits;
+use super::nat_map::{Mapper, NatMap};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key;
 
@@ -63,14 +64,6 @@ impl fmt::Display for Address {
             write!(formatter, "{host}:{port}")
         }
     }
-}
-
-/// Addresses as the servers know them (`host:port`), and where they are reached from here.
-pub type NatMap = BTreeMap<String, Address>;
-
-/// Where an address is reached from here.
-pub fn reached_at(nat_map: &NatMap, address: Address) -> Address {
-    nat_map.get(&format!("{}:{}", address.host, address.port)).cloned().unwrap_or(address)
 }
 
 /// Sentinels that watch a master.
@@ -220,6 +213,16 @@ impl Config {
         Ok(config)
     }
 
+    /// Has a function of the program say where the addresses are reached that servers name.
+    pub fn with_mapper(mut self, mapper: Arc<Mapper>) -> Self {
+        if let Endpoint::Sentinel(SentinelOptions { nat_map, .. })
+        | Endpoint::Cluster(ClusterOptions { nat_map, .. }) = &mut self.endpoint
+        {
+            *nat_map = NatMap::Mapper(mapper);
+        }
+        self
+    }
+
     fn check(&self) -> Result<()> {
         let refuse = |text: &str| Err(Error::new(ErrorKind::Config, format!("connection options: {text}")));
         match &self.endpoint {
@@ -311,8 +314,7 @@ pub(crate) mod tests {
         );
         assert_eq!(cluster.to_string(), "the cluster h:1");
         let Endpoint::Cluster(ClusterOptions { nat_map, .. }) = cluster else { panic!() };
-        assert_eq!(reached_at(&nat_map, address("a", 1)), address("b", 2));
-        assert_eq!(reached_at(&nat_map, address("a", 2)), address("a", 2));
+        assert_eq!(nat_map.reached(address("a", 1)).unwrap(), address("b", 2));
         let sentinel = r#"{"sentinel":{"sentinels":[{"host":"h","port":1}],"name":"m","natMap":{},"updateSentinels":true}}"#;
         assert_eq!(endpoint(sentinel).to_string(), "m of the Sentinels h:1");
     }
@@ -359,5 +361,14 @@ pub(crate) mod tests {
         let read = |extra| Config::from_json(&json(TCP, extra)).unwrap();
         assert_eq!(read(r#","password":"a""#), read(r#","password":"a""#));
         assert_ne!(read(r#","password":"a""#), read(r#","password":"b""#));
+        let cluster = r#"{"cluster":{"nodes":[{"host":"h","port":1}],"natMap":{}}}"#;
+        let sentinel = r#"{"sentinel":{"sentinels":[{"host":"h","port":1}],"name":"m","natMap":{},"updateSentinels":true}}"#;
+        for endpoint in [cluster, sentinel] {
+            let read = || Config::from_json(&json(endpoint, "")).unwrap();
+            let mapped =
+                |id| read().with_mapper(Arc::new(Mapper::new(id, Box::new(|_| ()), Box::new(|| ()))));
+            assert_eq!(mapped(1), mapped(1));
+            assert!(mapped(1) != mapped(2) && mapped(1) != read());
+        }
     }
 }

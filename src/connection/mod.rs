@@ -1,7 +1,7 @@
 //! From a target to a connection. [`Connection::open`] gives equal configurations the same connection; the last
 //! lease that ends closes it.
 //!
-//! - [`config`]: what a connection needs to know
+//! - [`config`]: what a connection needs to know; [`nat_map`]: where the addresses are reached that servers name
 //! - [`command`], [`reply`]: what goes out and what comes back
 //! - [`request`]: a command on its way
 //! - [`batch`]: the pipeline of one tick, queue bounds, deadlines, what is repeated and what is not
@@ -27,6 +27,7 @@ pub mod dial;
 mod drive;
 pub mod handshake;
 mod limits;
+pub mod nat_map;
 pub mod node;
 mod overseer;
 pub mod pubsub;

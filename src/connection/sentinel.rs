@@ -9,7 +9,7 @@ use redis::{PushKind, Value};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::command::Command;
-use super::config::{Address, Config, Endpoint, SentinelOptions, reached_at};
+use super::config::{Address, Config, Endpoint, SentinelOptions};
 use super::dial;
 use super::handshake::Session;
 use super::node::{Node, lock};
@@ -103,35 +103,38 @@ impl Sentinels {
                 _ => {
                     confirmed = true;
                     // A change that was announced while nobody listened.
-                    self.compare(self.master_by(sentinel).await?);
+                    self.compare(self.master_by(sentinel).await?).await;
                     if self.options.update_sentinels {
                         self.learn(sentinel).await?;
+                    }
+                    if self.options.nat_map.is_function() {
+                        self.foresee(sentinel).await;
                     }
                     continue;
                 }
             };
             if let [_, Value::BulkString(text)] = words.as_slice() {
-                self.switched(&String::from_utf8_lossy(text));
+                self.switched(&String::from_utf8_lossy(text)).await;
             }
         }
     }
 
     /// `name oldHost oldPort newHost newPort`
-    fn switched(&self, announcement: &str) {
+    async fn switched(&self, announcement: &str) {
         let words: Vec<_> = announcement.split(' ').collect();
         if let [name, _, _, host, port] = words.as_slice()
             && *name == self.options.name
             && let Ok(port) = port.parse()
         {
-            let address = Address { host: (*host).to_owned(), port };
-            self.compare(reached_at(&self.options.nat_map, address));
+            self.compare(Address { host: (*host).to_owned(), port }).await;
         }
     }
 
-    /// Gives the connections up if they lead elsewhere.
-    fn compare(&self, master: Address) {
-        let master = Endpoint::Tcp(master);
-        if lock(&self.present).as_ref().is_some_and(|present| *present != master) {
+    /// Gives the connections up if they lead elsewhere, as they do if nobody knows where the master is reached.
+    async fn compare(&self, master: Address) {
+        let there = self.options.nat_map.locate(master.clone()).await.map(Endpoint::Tcp).ok();
+        if lock(&self.present).as_ref().is_some_and(|present| Some(present) != there.as_ref()) {
+            let master = there.unwrap_or(Endpoint::Tcp(master));
             self.abandon(&format!("the Sentinels name another master: {master}"));
         }
     }
@@ -166,6 +169,7 @@ impl Sentinels {
         }
     }
 
+    /// As the Sentinel knows it.
     async fn master_by(&self, sentinel: &Address) -> Result<Address> {
         let name = &self.options.name;
         let reply = self.ask(sentinel, &["GET-MASTER-ADDR-BY-NAME", name]).await?;
@@ -177,7 +181,7 @@ impl Sentinels {
         match words.as_slice() {
             [host, port] if !host.is_empty() => {
                 let port = port.parse().map_err(|_| unusable(sentinel))?;
-                Ok(reached_at(&self.options.nat_map, Address { host: host.clone(), port }))
+                Ok(Address { host: host.clone(), port })
             }
             _ => Err(unusable(sentinel)),
         }
@@ -185,25 +189,27 @@ impl Sentinels {
 
     /// Remembers the Sentinels that this one knows.
     async fn learn(&self, sentinel: &Address) -> Result<()> {
-        let others = self.ask(sentinel, &["SENTINELS", &self.options.name]).await?.into_list()?;
-        for other in others {
-            let words = texts(other)?;
-            let field = |name: &str| {
-                words.chunks_exact(2).find(|pair| pair[0] == name).map_or("", |pair| pair[1].as_str())
-            };
-            if let (host, Ok(port)) = (field("ip"), field("port").parse::<u16>())
-                && !host.is_empty()
-                && port != 0
-                && !field("flags").contains("disconnected")
-            {
-                let address = reached_at(&self.options.nat_map, Address { host: host.to_owned(), port });
-                let mut known = lock(&self.known);
-                if known.len() < MAX_SENTINELS && !known.contains(&address) {
-                    known.push(address);
-                }
+        let others = addresses(self.ask(sentinel, &["SENTINELS", &self.options.name]).await?)?;
+        let nat_map = &self.options.nat_map;
+        // Those that are not known in time are named again with the next connection to a Sentinel.
+        let _ = timeout(ANSWER_WITHIN, nat_map.learn(&others)).await;
+        for address in others.into_iter().filter_map(|address| nat_map.reached(address).ok()) {
+            let mut known = lock(&self.known);
+            if known.len() < MAX_SENTINELS && !known.contains(&address) {
+                known.push(address);
             }
         }
         Ok(())
+    }
+
+    /// Has the function asked how replicas are reached before they become masters: it may be that nobody can ask it then.
+    async fn foresee(&self, sentinel: &Address) {
+        // Who may not ask this, or asks a Sentinel that does not know it, can do without.
+        if let Ok(reply) = self.ask(sentinel, &["REPLICAS", &self.options.name]).await
+            && let Ok(replicas) = addresses(reply)
+        {
+            replicas.iter().for_each(|replica| self.options.nat_map.ask(replica));
+        }
     }
 
     /// All Sentinels, beginning with the one whose turn it is.
@@ -226,7 +232,7 @@ impl Overseer for Sentinels {
             first_answer(self.in_turn(), NEXT_AFTER, async |sentinel| self.master_by(&sentinel).await);
         match found.await {
             Ok(master) => {
-                let endpoint = Endpoint::Tcp(master);
+                let endpoint = Endpoint::Tcp(self.options.nat_map.locate(master).await?);
                 *lock(&self.present) = Some(endpoint.clone());
                 Ok(endpoint)
             }
@@ -283,6 +289,25 @@ fn texts(reply: Reply) -> Result<Vec<String>> {
     words
         .map(|word| Ok(String::from_utf8_lossy(&word.into_bytes()?.unwrap_or_default()).into_owned()))
         .collect()
+}
+
+/// The addresses in a list of Sentinels or replicas, but for those that have lost the connection to whom tells of them.
+fn addresses(reply: Reply) -> Result<Vec<Address>> {
+    let mut addresses = Vec::new();
+    for server in reply.into_list()? {
+        let words = texts(server)?;
+        let field = |name: &str| {
+            words.chunks_exact(2).find(|pair| pair[0] == name).map_or("", |pair| pair[1].as_str())
+        };
+        if let (host, Ok(port)) = (field("ip"), field("port").parse::<u16>())
+            && !host.is_empty()
+            && port != 0
+            && !field("flags").contains("disconnected")
+        {
+            addresses.push(Address { host: host.to_owned(), port });
+        }
+    }
+    Ok(addresses)
 }
 
 fn unusable(sentinel: &Address) -> Error {

@@ -32,7 +32,7 @@ use route::Route;
 
 use super::batch::Batch;
 use super::command::Command;
-use super::config::{Address, ClusterOptions, Config, Endpoint, reached_at};
+use super::config::{Address, ClusterOptions, Config, Endpoint};
 use super::node::{Node, Role, closed_error, deliver, lock};
 use super::pubsub::Subscription;
 use super::request::{Request, Sink};
@@ -253,17 +253,19 @@ impl Cluster {
     }
 
     /// A command that a node did not run goes where it belongs.
-    fn refused(&self, from: &Node, at: &Address, mut request: Request, error: Error) {
-        let refusal = Refusal::of(&error);
+    fn refused(&self, from: &Node, at: &Address, mut request: Request, mut error: Error) {
+        let mut refusal = Refusal::of(&error);
+        if let Some(Refusal::Moved { address, .. } | Refusal::Ask { address }) = &mut refusal {
+            match self.named_by(at, address.clone()) {
+                Ok(there) => *address = there,
+                // It comes this way again, and by then that may be known.
+                Err(unknown) => (refusal, error) = (Some(Refusal::Later), unknown),
+            }
+        }
         let times = request.refused(error);
-        let reached = |address: Address| {
-            let host = if address.host.is_empty() { at.host.clone() } else { address.host };
-            reached_at(&self.options.nat_map, Address { host, ..address })
-        };
         let target = match refusal {
             _ if times.is_multiple_of(MAX_REDIRECTIONS) => None,
             Some(Refusal::Moved { slot, address }) => {
-                let address = reached(address);
                 self.table.wish(Some(address.clone()));
                 let mut state = self.state();
                 let node = self.node_at(&mut state, &address, true);
@@ -275,7 +277,6 @@ impl Cluster {
                 node
             }
             Some(Refusal::Ask { address }) => {
-                let address = reached(address);
                 request.ask();
                 let mut state = self.state();
                 let node = self.node_at(&mut state, &address, true);
@@ -291,6 +292,14 @@ impl Cluster {
                 self.park(request);
             }
         }
+    }
+
+    /// Where an address is reached that the node at another one has named. Without a host, it is the same host. Where
+    /// the program has yet to say it, it is asked.
+    fn named_by(&self, at: &Address, address: Address) -> Result<Address> {
+        let host = if address.host.is_empty() { at.host.clone() } else { address.host };
+        let (address, nat_map) = (Address { host, ..address }, &self.options.nat_map);
+        nat_map.reached(address.clone()).inspect_err(|_| nat_map.ask(&address))
     }
 
     /// Sends what waits for a node elsewhere.

@@ -2,6 +2,7 @@
 
 use super::redirect::address;
 use crate::connection::config::Address;
+use crate::connection::nat_map::NatMap;
 use crate::connection::reply::Reply;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::SLOTS;
@@ -17,6 +18,19 @@ pub struct Range {
     pub master: Address,
     /// Its replicas.
     pub replicas: Vec<Address>,
+}
+
+impl Range {
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Address> {
+        std::iter::once(&self.master).chain(&self.replicas)
+    }
+
+    /// The same with its nodes where they are reached from here. Replicas of which nobody knows that are left out.
+    pub fn reached(self, nat_map: &NatMap) -> Result<Self> {
+        let replicas = self.replicas.into_iter().filter_map(|replica| nat_map.reached(replica).ok());
+        Ok(Self { master: nat_map.reached(self.master)?, replicas: replicas.collect(), ..self })
+    }
 }
 
 /// The ranges in a reply of the node that was reached at `host`. What cannot be used is left out: its slots count as

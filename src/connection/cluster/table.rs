@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::slots::{Range, ranges};
 use super::{Cluster, KEEP_GUEST};
 use crate::connection::command::Command;
-use crate::connection::config::{Address, Endpoint, ScaleReads, reached_at};
+use crate::connection::config::{Address, Endpoint, ScaleReads};
 use crate::connection::dial;
 use crate::connection::handshake::Session;
 use crate::connection::node::{Node, deliver, lock};
@@ -35,7 +35,8 @@ const IMPATIENCE: Duration = Duration::from_millis(100);
 const SLOWEST: u32 = 10;
 /// How long a node is suspected after it was silent for a while.
 const SUSPICION: Duration = Duration::from_millis(1500);
-/// How often the table is read where replicas answer reads.
+/// How often the table is read where replicas answer reads, or where a function says how to reach them: it has to be asked
+/// before they become masters, as it may be that nobody can ask it then. ioredis reads the table as often.
 const LOOK_FOR_REPLICAS: Duration = Duration::from_secs(5);
 /// How often parked commands are tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(40);
@@ -120,10 +121,11 @@ impl Cluster {
             let sources = if dialling.is_due() { self.everybody(connected) } else { connected };
             let delay = IMPATIENCE + IMPATIENCE.mul_f64(rand::random());
             let answers = sources.iter().any(Source::is_connected);
+            let mut in_time = true;
             match self.read_table(sources).await {
                 Some(Ok((ranges, teller))) => {
                     refusals = 0;
-                    self.apply(ranges, teller.is_connected());
+                    in_time = self.adopt(ranges, teller.is_connected()).await;
                 }
                 Some(Err(error)) => {
                     refusals = if answers { SLOWEST.min(refusals + 1) } else { 0 };
@@ -136,8 +138,8 @@ impl Cluster {
                 sleep(delay * (refusals + 1)).await;
             } else {
                 dialling = Dialling::of_a_loss(self.config.redial_delay());
-                let news = self.table.wanted.notified();
-                if self.options.scale_reads == ScaleReads::Master {
+                let news = self.news(in_time);
+                if self.options.scale_reads == ScaleReads::Master && !self.options.nat_map.is_function() {
                     news.await;
                 } else {
                     // Nothing else tells of a new replica.
@@ -145,6 +147,14 @@ impl Cluster {
                 }
                 sleep(SPREAD.mul_f64(rand::random())).await;
             }
+        }
+    }
+
+    /// Resolves when there is a reason to read the table, or when the program says at last where its nodes are reached.
+    async fn news(&self, in_time: bool) {
+        tokio::select! {
+            () = self.table.wanted.notified() => {}
+            () = self.options.nat_map.answered(), if !in_time => {}
         }
     }
 
@@ -247,11 +257,30 @@ impl Cluster {
         sources
     }
 
+    /// Takes a table over as far as it is known where its nodes are reached. `false` if the program has yet to say that
+    /// of some, or whether it still holds.
+    async fn adopt(&self, ranges: Vec<Range>, connected: bool) -> bool {
+        let nat_map = &self.options.nat_map;
+        let missing_in =
+            |ranges: &[Range]| ranges.iter().find_map(|range| nat_map.reached(range.master.clone()).err());
+        if let Some(missing) = missing_in(&ranges) {
+            lock(&self.parked).wait(missing);
+        }
+        let in_time = nat_map.learn(ranges.iter().flat_map(Range::nodes)).await;
+        let missing = missing_in(&ranges);
+        let ranges: Vec<_> = ranges.into_iter().filter_map(|range| range.reached(nat_map).ok()).collect();
+        match missing {
+            Some(error) if ranges.is_empty() => self.no_table(error),
+            missing => self.apply(ranges, connected, missing),
+        }
+        in_time
+    }
+
     /// Takes a table over: opens what is new, closes what is gone, and sends on what waited for it. Those who were
-    /// `connected` to the node that told of it hear of a failover within the same moment.
-    fn apply(&self, ranges: Vec<Range>, connected: bool) {
+    /// `connected` to the node that told of it hear of a failover within the same moment. What is `missing` in it is the
+    /// reason why calls for its slots wait.
+    fn apply(&self, ranges: Vec<Range>, connected: bool, missing: Option<Error>) {
         let at_once = !connected || self.works();
-        let reached = |address| reached_at(&self.options.nat_map, address);
         let mut gone = Vec::new();
         {
             let mut state = self.state();
@@ -261,10 +290,9 @@ impl Cluster {
             let mut present = HashSet::new();
             let mut replicas = Vec::new();
             for range in ranges {
-                let address = reached(range.master);
-                let of_master: Vec<_> = range.replicas.into_iter().map(reached).collect();
-                state.replicas.extend(of_master.iter().cloned());
-                replicas.push((address.clone(), of_master));
+                let address = range.master;
+                state.replicas.extend(range.replicas.iter().cloned());
+                replicas.push((address.clone(), range.replicas));
                 let Some(node) = self.node_at(&mut state, &address, at_once) else { continue };
                 state.owners[usize::from(range.first)..=usize::from(range.last)]
                     .fill(Some(Arc::clone(&node)));
@@ -295,7 +323,11 @@ impl Cluster {
         }
         self.move_speaker();
         self.review_shards();
-        lock(&self.parked).wait(Error::new(ErrorKind::Unavailable, "no node serves the slot"));
+        if let Some(missing) = &missing {
+            self.status.set(Status::Reconnecting, Some(missing.clone()));
+        }
+        let unserved = || Error::new(ErrorKind::Unavailable, "no node serves the slot");
+        lock(&self.parked).wait(missing.unwrap_or_else(unserved));
         self.parking.notify_one();
     }
 

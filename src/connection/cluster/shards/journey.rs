@@ -10,7 +10,7 @@ use super::super::redirect::Refusal;
 use super::super::{Cluster, MAX_REDIRECTIONS};
 use super::{Outcome, Seat, is_refusal};
 use crate::connection::command::Command;
-use crate::connection::config::{Address, reached_at};
+use crate::connection::config::Address;
 use crate::connection::node::lock;
 use crate::connection::pubsub::Heard;
 use crate::error::{Error, ErrorKind, Result};
@@ -55,8 +55,12 @@ pub(super) async fn travel(own: Weak<Cluster>, name: String) {
         };
         match Refusal::of(&error) {
             Some(Refusal::Moved { address, .. }) => {
-                let host = if address.host.is_empty() { target.host } else { address.host };
-                let address = reached_at(&cluster.options.nat_map, Address { host, ..address });
+                let Ok(address) = cluster.named_by(&target, address) else {
+                    // The node says so again, and by then that may be known.
+                    cluster.table.wish(None);
+                    pause(RETRY_AFTER).await;
+                    continue;
+                };
                 cluster.table.wish(Some(address.clone()));
                 redirections += 1;
                 if redirections % MAX_REDIRECTIONS == 0 {

@@ -77,12 +77,12 @@ describe('access rights', () => {
   }
 
   // Where calls take other steps than on one server.
-  for (const name of ['workflow', 'saga', 'task-store'] as const) {
+  for (const [name, suites] of Object.entries(SUITES)) {
     const backend = limitedBackend(name, () => IN_CLUSTER.get(name) ?? [], true)
     describe(`of the user ${name}, in a cluster`, () => {
       before(() => backend.start())
       after(() => backend.stop())
-      SUITES[name]?.forEach((suite, index) => describe(`suite ${index + 1}`, () => suite(backend)))
+      suites.forEach((suite, index) => describe(`suite ${index + 1}`, () => suite(backend)))
     })
   }
 })
@@ -93,7 +93,7 @@ describe('access rights as documented, with the default names', () => {
   before(async () => {
     server = await RedisServer.start()
     admin = await server.client()
-    await Promise.all([...DOCUMENTED].map(([name, rules]) => admin.command('ACL', 'SETUSER', name, ...rules)))
+    await Promise.all([...DOCUMENTED].map(([name, rules]) => admin.setUser(name, ...rules)))
   })
   after(async () => {
     admin.close()

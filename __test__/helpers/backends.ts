@@ -11,6 +11,7 @@ import {
 import { RedisCluster } from './redis-cluster'
 import { SentinelTrio } from './redis-sentinel'
 import { RedisServer } from './redis-server'
+import { RespClient } from './resp-client'
 
 export interface Backend {
   readonly name: string
@@ -127,14 +128,16 @@ export function limitedBackend(name: string, rules: () => readonly string[], isC
     async start() {
       await backend.start()
       const free = await backend.freshTarget()
-      const nodes = typeof free === 'string' ? [free] : (free as { cluster: { port: number }[] }).cluster
+      const ports =
+        typeof free === 'string'
+          ? [Number(new URL(free).port)]
+          : (free as { cluster: { port: number }[] }).cluster.map(({ port }) => port)
       // Places are databases, and a few tests send a PING of their own.
       const own = ['+select', '+ping', 'allkeys', 'allchannels', '>limited']
       await Promise.all(
-        nodes.map(async (node) => {
-          const admin = connect(node)
-          await admin.command('ACL', 'SETUSER', 'limited', ...rules(), ...own)
-          await admin.close()
+        ports.map(async (port) => {
+          using admin = await RespClient.connect({ port })
+          await admin.setUser('limited', ...rules(), ...own)
         }),
       )
     },

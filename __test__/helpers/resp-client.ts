@@ -119,8 +119,8 @@ export class RespClient {
     try {
       await this.command('ACL', 'SETUSER', name, ...rules)
     } catch (error) {
-      if (!/modifier '(?:&|resetchannels)/.test(String(error))) throw error
-      const known = rules.filter((rule) => !/^(?:&|resetchannels$)/.test(rule))
+      if (!/modifier '(?:&|\w+channels')/.test(String(error))) throw error
+      const known = rules.filter((rule) => !/^(?:&|\w+channels$)/.test(rule))
       await this.command('ACL', 'SETUSER', name, ...known)
     }
   }

@@ -280,8 +280,16 @@ describe(`of ${REQUESTS} requests whose replies are lost`, () => {
     const journal = new RedisWorkflowRunService(connection)
     const workstation = createWorkstation({ redis: connection, log: false })
     stores = {
-      ...{ connection, workflow, lock, saga, service, journal, workstation, elsewhere },
-      ...{ versions: [], tokens: [] },
+      connection,
+      workflow,
+      lock,
+      saga,
+      service,
+      journal,
+      workstation,
+      elsewhere,
+      versions: [],
+      tokens: [],
     }
   }
   beforeEach(open)

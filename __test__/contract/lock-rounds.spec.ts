@@ -131,13 +131,15 @@ describe('attempts that are made at the same time', () => {
     assert.deepEqual(again, { status: 'fulfilled', value: null })
   })
 
+  const both = async (): Promise<[string, string]> => {
+    const tokens = await Promise.all(['a', 'b'].map((key) => manager.acquire(key, 60_000)))
+    return tokens as [string, string]
+  }
+
   it('are freed each for itself: what is not held, or released twice, is told so', async () => {
     for (let together = false; !together; together = scripts.some(([, , count]) => Number(count) > 1)) {
       // oxlint-disable no-await-in-loop -- until they leave together
-      const [a, b] = (await Promise.all(['a', 'b'].map((key) => manager.acquire(key, 60_000)))) as [
-        string,
-        string,
-      ]
+      const [a, b] = await both()
       await direct.command('SET', 'fm:lock:c', 'somebody')
       scripts = []
       const releases = [
@@ -154,10 +156,7 @@ describe('attempts that are made at the same time', () => {
     }
     for (let round = 0; round < 20; round += 1) {
       // oxlint-disable no-await-in-loop -- one after the other
-      const [a, b] = (await Promise.all(['a', 'b'].map((key) => manager.acquire(key, 60_000)))) as [
-        string,
-        string,
-      ]
+      const [a, b] = await both()
       const releases = [
         ['a', a],
         ['b', b],

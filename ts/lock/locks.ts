@@ -104,8 +104,8 @@ export class Locks {
   }
 
   /**
-   * `true` if it was freed, `false` if nobody holds it, otherwise who does (nothing, if that is not known). Throws at once
-   * what is wrong with the arguments.
+   * `true` if it was freed, `false` if nobody holds it, otherwise who does (nothing, if that is not known). May throw
+   * what is wrong with the arguments instead of rejecting.
    */
   release(key: string, token: string): Promise<boolean | { holder?: LockHolder }> {
     const [name, owner] = [checkText('the lock key', key), checkText('the token', token)]

@@ -117,8 +117,8 @@ export class RedisCluster {
   }
 
   /** The master that serves a slot, as the nodes that run see it. */
-  async ownerOf(slot: number): Promise<RedisServer> {
-    const nodes = await this.nodes()
+  async ownerOf(slot: number, by?: RedisServer): Promise<RedisServer> {
+    const nodes = await this.nodes(by)
     const owner = nodes.find(({ slots }) => slots.some(([first, last]) => first <= slot && slot <= last))
     if (owner === undefined) throw new Error(`No node serves slot ${slot}`)
     return this.#byPort(owner.port)
@@ -193,6 +193,11 @@ export class RedisCluster {
     // The new owner first, so that the slot is never without one.
     await target.command('CLUSTER', 'SETSLOT', slot, 'NODE', idOf(to))
     await source.command('CLUSTER', 'SETSLOT', slot, 'NODE', idOf(to))
+    const running = this.servers.filter((server) => server.running)
+    await until('every node knows who serves the slot', async () => {
+      const owners = await Promise.all(running.map((server) => this.ownerOf(slot, server)))
+      return owners.every((owner) => owner === to)
+    })
   }
 
   /** Adds a master without slots. */

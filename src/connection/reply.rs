@@ -101,9 +101,11 @@ fn list(items: impl IntoIterator<Item = Value>) -> Result<Reply> {
 }
 
 fn from_server_error(error: &redis::ServerError) -> Error {
-    let (code, details) = match error.details() {
-        Some(details) if error.code() == "ERR" => inside_script(details).unwrap_or(("ERR", Some(details))),
-        details => (error.code(), details),
+    let (code, details) = match (error.code(), error.details()) {
+        (code @ ("ERR" | RETURNED), Some(details)) => {
+            inside_script(code, details).unwrap_or((code, Some(details)))
+        }
+        told => told,
     };
     if code == "CROSSSLOT" {
         return Error::new(
@@ -127,11 +129,18 @@ fn from_server_error(error: &redis::ServerError) -> Error {
     }
 }
 
+/// Begins an error, before Redis 7, that the server gave to a script and the script returns.
+const RETURNED: &str = "@user_script:";
+
 /// Before Redis 7, an error of a command inside a script is the end of a text about the script:
-/// `Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write …`.
-fn inside_script(text: &str) -> Option<(&str, Option<&str>)> {
-    let (_, error) = text.strip_prefix("Error running script (")?.split_once(" @user_script: ")?;
-    let (_, error) = error.split_once(": -")?;
+/// `ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't write …`, or without the
+/// first half if the script has caught it, and returns it.
+fn inside_script<'text>(code: &str, text: &'text str) -> Option<(&'text str, Option<&'text str>)> {
+    let error = match code {
+        RETURNED => text,
+        _ => text.strip_prefix("Error running script (")?.split_once(" @user_script: ")?.1,
+    };
+    let error = error.split_once(": -")?.1.trim_end();
     match error.split_once(' ') {
         Some((code, details)) => Some((code, Some(details))),
         None => Some((error, None)),
@@ -166,6 +175,14 @@ mod tests {
             b"-ERR Error running script (call to f_0): @user_script:35: @user_script: 35: -READONLY No\r\n";
         let error = from_value(redis::parse_redis_value(of_script).unwrap()).unwrap_err();
         assert_eq!((error.kind(), error.message()), (ErrorKind::ServerNotReady, "READONLY No"));
+        let returned: &[u8] =
+            b"-@user_script: 22: -READONLY You can't write against a read only replica.  \r\n";
+        let error = from_value(redis::parse_redis_value(returned).unwrap()).unwrap_err();
+        let text = "READONLY You can't write against a read only replica.";
+        assert_eq!((error.kind(), error.message()), (ErrorKind::ServerNotReady, text));
+        let denied: &[u8] = b"-@user_script: 22: The user executing the script can't run this command\r\n";
+        let error = from_value(redis::parse_redis_value(denied).unwrap()).unwrap_err();
+        assert!(error.kind() == ErrorKind::Server && error.message().contains("The user executing"));
         let of_lua: &[u8] =
             b"-ERR Error running script (call to f_0): @user_script:1: user_script:1: : -OOM\r\n";
         assert_eq!(kind(of_lua), ErrorKind::Server);

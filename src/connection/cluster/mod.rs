@@ -257,7 +257,12 @@ impl Cluster {
         let mut refusal = Refusal::of(&error);
         if let Some(Refusal::Moved { address, .. } | Refusal::Ask { address }) = &mut refusal {
             match self.named_by(at, address.clone()) {
-                Ok(there) => *address = there,
+                Ok(there) => {
+                    *address = there;
+                    // What the caller hears if they go on sending it from one to another until its time is over.
+                    let text = format!("{}, and no node serves the slot", error.message());
+                    error = Error::new(ErrorKind::ServerNotReady, text);
+                }
                 // It comes this way again, and by then that may be known.
                 Err(unknown) => (refusal, error) = (Some(Refusal::Later), unknown),
             }

@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test'
 import { Worker } from 'node:worker_threads'
 
 import { type Connection, connect } from '../../index.js'
+import { Child } from '../helpers/child'
 import { RedisServer } from '../helpers/redis-server'
 
 const repository = join(__dirname, '../..')
@@ -89,5 +90,24 @@ describe('a worker', () => {
     assert.equal(await connection.command('PING'), 'PONG')
     await Promise.all(workers.map((worker) => worker.terminate()))
     assert.equal(await connection.command('PING'), 'PONG')
+  })
+
+  it('may come and go where nobody else uses ferroflow', async () => {
+    const program = Child.start(`
+      const { Worker } = require('node:worker_threads')
+      const { once } = require('node:events')
+      const work = "const { connect } = require('ferroflow'); connect('memory://').command('SET', 'k', 'v')"
+      const all = async () => {
+        for (let round = 0; round < 6; round += 1) {
+          await once(new Worker(work, { eval: true }), 'exit')
+          const worker = new Worker(work + ".then(() => { for (;;); })", { eval: true })
+          await once(worker, 'online')
+          await worker.terminate()
+        }
+        console.log('all ended')
+      }
+      all()`)
+    const { code, signal, stdout } = await program.ended()
+    assert.deepEqual({ code, signal, stdout }, { code: 0, signal: null, stdout: 'all ended\n' })
   })
 })

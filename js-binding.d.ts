@@ -393,6 +393,8 @@ export interface SessionWrite {
   moment?: number
   /** Tells it from all other writes of the session; letters and digits. */
   name: string
+  /** Names of earlier writes that it takes the place of, and that may have been carried out. */
+  supersedes?: Array<string>
 }
 
 /** A change of one state. */

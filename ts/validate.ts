@@ -33,9 +33,10 @@ export function checkName(what: string, value: unknown): string {
   return value
 }
 
-/** A name that the core is about to look at, which then refuses what {@link checkName} does, in the same words. */
+/** A name that the core is about to look at: it refuses the same, but may name another of several problems. */
 export function checkText(what: string, value: unknown): string {
-  return typeof value === 'string' && value.isWellFormed() ? value : checkName(what, value)
+  const isShort = typeof value === 'string' && value.length <= MAX_NAME_BYTES
+  return isShort && value.isWellFormed() ? value : checkName(what, value)
 }
 
 /** A prefix of keys, which may be empty. */

@@ -1,8 +1,9 @@
 /** Sessions whose replies are lost: every copy of a write is known for what it is, on whatever way it comes. */
 import assert from 'node:assert/strict'
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { type Replay, type Workstation, createWorkstation } from '../../index.js'
-import { CountingProxy } from '../helpers/counting-proxy'
+import { CountingProxy, type Fault } from '../helpers/counting-proxy'
 import { isDegraded, record, recovered } from '../helpers/outages'
 import { isWrite } from '../helpers/proxied-stores'
 import { RedisServer } from '../helpers/redis-server'
@@ -85,6 +86,15 @@ describe('A session whose reply is lost', () => {
     await recovered(workstation)
   }
 
+  /** The write is kept back on its way, and nobody can be reached any more. */
+  async function cutOff(write: () => Promise<boolean>): Promise<Fault> {
+    const onStrike = (): void => void proxy.refuse()
+    const late = proxy.disturb({ point: 'request', filter: isWrite, part: 0, effect: 'late', onStrike })
+    assert.equal(await write(), true, 'it waits in the journal')
+    await until('the outage is noticed', () => isDegraded(workstation))
+    return late
+  }
+
   it('is told its version, though others went on from it', async () => {
     const first = await version()
     const write = (): Promise<boolean> => workstation.setSession('u', { n: 1 }, 60, { version: first })
@@ -156,10 +166,100 @@ describe('A session whose reply is lost', () => {
   })
 
   it('is not written by a copy that comes late', async () => {
+    await direct.command('DEL', SESSION, record('u'))
     const late = proxy.disturb({ point: 'request', filter: isWrite, part: 0, effect: 'late' })
     assert.equal(await workstation.setSession('u', { n: 1 }), true)
     assert.equal(late.late.length, 1)
     await elsewhere.deleteSession('u')
+    await proxy.deliverLate(late)
+    assert.equal(await direct.command('GET', SESSION), null)
+  })
+
+  it('does not undo a logout that came before its second copy', async () => {
+    const lost = proxy.disturb({ point: 'request', filter: isWrite, part: 0, effect: 'black-hole' })
+    const copies = workstation.setSession('u', { n: 1 })
+    await lost.done
+    await elsewhere.deleteSession('u')
+    proxy.cut('reset')
+    assert.equal(await copies, true)
+    await until('it is refused', () => rejected.length > 0)
+    assert.deepEqual(rejected, ['session newer'])
+    assert.equal(await direct.command('GET', SESSION), null)
+  })
+
+  it('that was to be ended is not, where somebody logs in before the second copy', async () => {
+    const lost = proxy.disturb({ point: 'request', filter: isWrite, part: 0, effect: 'black-hole' })
+    const copies = workstation.deleteSession('u')
+    await lost.done
+    // The clock of the server is known to within a round trip.
+    await delay(100)
+    await elsewhere.setSession('u', { login: true })
+    proxy.cut('reset')
+    await copies
+    await until('it is refused', () => rejected.length > 0)
+    assert.deepEqual(rejected, ['delete newer'])
+    assert.equal(await direct.command('GET', SESSION), '{"login":true}')
+  })
+
+  it('does not take the time of a login that came since', async () => {
+    await journaled(
+      () => workstation.setSession('u', { n: 1 }, 60),
+      async () => {
+        await workstation.touchSession('u', 100)
+        await elsewhere.deleteSession('u')
+        await elsewhere.setSession('u', { login: true }, 9000)
+      },
+    )
+    assert.equal(await direct.command('GET', SESSION), '{"login":true}')
+    const left = (await direct.command('PTTL', SESSION)) as number
+    assert.ok(left > 8_000_000, `${left}`)
+  })
+
+  for (const [how, options] of [
+    ['that names its version', (own: number) => ({ version: own })],
+    ['that names none', () => undefined],
+  ] as const)
+    it(`gives way to the next write of the same process, ${how}`, async () => {
+      const first = await version()
+      await journaled(
+        () => workstation.setSession('u', { n: 1 }, 60, { version: first }),
+        async () => {
+          const { version: own } = (await workstation.getSessionEntry('u'))!
+          assert.equal(await workstation.setSession('u', { n: 2 }, 60, options(own)), true)
+        },
+      )
+      assert.deepEqual([rejected, replays], [[], [{ applied: 1, rejected: 0 }]])
+      assert.equal(await direct.command('GET', SESSION), '{"n":2}')
+    })
+
+  it('gives way to no write of the same process if somebody else came in between', async () => {
+    const first = await version()
+    await journaled(
+      () => workstation.setSession('u', { n: 1 }, 60, { version: first }),
+      async () => {
+        await elsewhere.setSession('u', { theirs: true })
+        assert.equal(await workstation.setSession('u', { n: 2 }), true)
+      },
+    )
+    assert.deepEqual(rejected, ['session newer'])
+    assert.equal(await direct.command('GET', SESSION), '{"theirs":true}')
+  })
+
+  it('is not written late if it was refused', async () => {
+    const late = await cutOff(() => workstation.setSession('u', { n: 1 }))
+    await elsewhere.deleteSession('u')
+    await proxy.resume()
+    await recovered(workstation)
+    assert.deepEqual(rejected, ['session newer'])
+    await proxy.deliverLate(late)
+    assert.equal(await direct.command('GET', SESSION), null)
+  })
+
+  it('is not written late once a logout has taken its place', async () => {
+    const late = await cutOff(() => workstation.setSession('u', { n: 1 }))
+    assert.equal(await workstation.deleteSession('u'), false)
+    await proxy.resume()
+    await recovered(workstation)
     await proxy.deliverLate(late)
     assert.equal(await direct.command('GET', SESSION), null)
   })

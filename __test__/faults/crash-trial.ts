@@ -141,7 +141,8 @@ export class Trial {
     const patient = each.prompt
       ? undefined
       : connect(site.proxy.url, { commandTimeout: 6000, redialDelay: 50 })
-    const { outcome } = await timed(async () => call(patient ? await openClients(patient) : this.clients))
+    const clients = patient ? await openClients(patient) : this.clients
+    const { outcome } = await timed(() => call(clients))
     const again = outcomeOf(outcome)
     const same = reference.before === reference.after
     const expected = done ? [reference.second, ...(same ? [reference.first] : [])] : [reference.first]
@@ -152,8 +153,9 @@ export class Trial {
       await site.dump(),
       done ? reference.again : reference.after,
     )
-    // It frees what its locks hold.
-    await patient?.close()
+    if (patient === undefined) return
+    await closeClients(clients)
+    await patient.close()
   }
 
   /** The server has lost everything, so only what is done from now on can be judged. */

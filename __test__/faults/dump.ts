@@ -6,8 +6,8 @@ const ASIDE = /ferroflow:(fence|held|(withdrawn|request|forced):.*)$/
 
 const MOMENTS: [RegExp, string][] = [
   [/\bff1:[^"]*/g, '(token)'],
-  // Which writes made a session what it is.
-  [/(;[0-9a-f]{12}[0-9a-z]+:\d+)+/g, ''],
+  // One for each write of a session.
+  [/;[0-9a-f]{12}[0-9a-z]+:\d+/g, ';(write)'],
   [/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, '(id)'],
   [/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z/g, '(time)'],
   [/\b1[5-9]\d{14}\b/g, '(micros)'],

@@ -1,29 +1,28 @@
 //! Functions that programs call in masses. They are no methods of a class: whenever one of these is called, napi-rs
 //! compares the type tag of its object and enters it in a table of borrows, which takes longer than the rest of the call.
 
-use std::any::Any;
 use std::ffi::{CStr, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use napi::{Env, JsError, JsValue, Unknown, sys};
 
-use super::arguments::{check, command, text};
+use super::arguments::{check, command, text, thrown};
 use crate::connection::command::Command;
 use crate::error::Error;
 
-/// The arguments of a call.
-pub(super) struct Arguments<const N: usize> {
-    env: sys::napi_env,
+/// The arguments of a call, as long as it runs.
+pub(super) struct Arguments<'call, const N: usize> {
+    env: &'call Env,
     values: [sys::napi_value; N],
 }
 
-impl<const N: usize> Arguments<N> {
+impl<const N: usize> Arguments<'_, N> {
     /// A text.
     pub(super) fn text(&self, index: usize) -> napi::Result<String> {
         let value = self.values[index];
         // SAFETY: the value is a live handle of the running call, as arguments exist no longer than that.
-        unsafe { text(self.env, value) }
+        unsafe { text(self.env.raw(), value) }
     }
 
     /// A number.
@@ -31,7 +30,7 @@ impl<const N: usize> Arguments<N> {
         let value = self.values[index];
         let mut number = 0.0;
         // SAFETY: as in `text`, and `number` is a live local.
-        check(unsafe { sys::napi_get_value_double(self.env, value, &mut number) })?;
+        check(unsafe { sys::napi_get_value_double(self.env.raw(), value, &mut number) })?;
         Ok(number)
     }
 
@@ -39,14 +38,14 @@ impl<const N: usize> Arguments<N> {
     pub(super) fn boolean(&self, index: usize) -> napi::Result<bool> {
         let mut boolean = false;
         // SAFETY: as in `text`, and `boolean` is a live local.
-        check(unsafe { sys::napi_get_value_bool(self.env, self.values[index], &mut boolean) })?;
+        check(unsafe { sys::napi_get_value_bool(self.env.raw(), self.values[index], &mut boolean) })?;
         Ok(boolean)
     }
 
     /// A command from an array of strings and byte arrays, which TypeScript has checked.
     pub(super) fn command(&self, index: usize) -> napi::Result<Command> {
         // SAFETY: as in `text`.
-        unsafe { command(self.env, self.values[index]) }
+        unsafe { command(self.env.raw(), self.values[index]) }
     }
 }
 
@@ -57,7 +56,7 @@ pub(super) fn bound<'env, const N: usize, F>(
     call: F,
 ) -> napi::Result<Unknown<'env>>
 where
-    F: for<'call> Fn(&'call Env, Arguments<N>) -> napi::Result<Unknown<'call>> + 'static,
+    F: for<'call> Fn(&'call Env, Arguments<'call, N>) -> napi::Result<Unknown<'call>> + 'static,
 {
     let data: *mut c_void = Box::into_raw(Box::new(call)).cast();
     let mut function = ptr::null_mut();
@@ -95,37 +94,27 @@ unsafe extern "C" fn on_call<const N: usize, F>(
     info: sys::napi_callback_info,
 ) -> sys::napi_value
 where
-    F: for<'call> Fn(&'call Env, Arguments<N>) -> napi::Result<Unknown<'call>> + 'static,
+    F: for<'call> Fn(&'call Env, Arguments<'call, N>) -> napi::Result<Unknown<'call>> + 'static,
 {
-    let mut arguments = Arguments { env, values: [ptr::null_mut(); N] };
+    let mut values = [ptr::null_mut(); N];
     let (mut count, mut data) = (N, ptr::null_mut());
     // SAFETY: N-API calls this with live pointers, and writes exactly N values, `undefined` where none was given.
     let got = check(unsafe {
-        sys::napi_get_cb_info(
-            env,
-            info,
-            &mut count,
-            arguments.values.as_mut_ptr(),
-            ptr::null_mut(),
-            &mut data,
-        )
+        sys::napi_get_cb_info(env, info, &mut count, values.as_mut_ptr(), ptr::null_mut(), &mut data)
     });
     let env = Env::from_raw(env);
     let outcome = got.and_then(|()| {
         // SAFETY: `data` is the box of `bound`, and lives as long as the function that is being called.
         let call = unsafe { &*data.cast::<F>() };
-        catch_unwind(AssertUnwindSafe(|| call(&env, arguments).map(|value| value.raw())))
-            .unwrap_or_else(|panic| Err(panicked(&*panic)))
+        let run = || call(&env, Arguments { env: &env, values }).map(|value| value.raw());
+        catch_unwind(AssertUnwindSafe(run))
+            .unwrap_or_else(|panic| Err(thrown(&env, &Error::from_panic(&*panic))))
     });
     outcome.unwrap_or_else(|error| {
         // SAFETY: on the environment's thread, within the call.
         unsafe { JsError::from(error).throw_into(env.raw()) };
         ptr::null_mut()
     })
-}
-
-fn panicked(payload: &(dyn Any + Send)) -> napi::Error {
-    napi::Error::from_reason(Error::from_panic(payload).message().to_owned())
 }
 
 unsafe extern "C" fn on_collected<F>(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {

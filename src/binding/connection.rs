@@ -80,7 +80,7 @@ impl NativeConnection {
     )]
     pub fn commands<'env>(&self, env: &'env Env) -> napi::Result<Unknown<'env>> {
         let handle = Arc::clone(&self.handle);
-        bound(env, c"command", move |env, arguments: Arguments<2>| {
+        bound(env, c"command", move |env, arguments: Arguments<'_, 2>| {
             let command = arguments.command(0)?;
             let convert =
                 if arguments.boolean(1)? { Output::from_reply_as_buffers } else { Output::from_reply };

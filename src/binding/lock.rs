@@ -116,7 +116,7 @@ impl NativeLocks {
     )]
     pub fn calls<'env>(&self, env: &'env Env) -> napi::Result<Vec<Unknown<'env>>> {
         let held = self.held.clone();
-        let acquire = bound(env, c"acquire", move |env, arguments: Arguments<4>| {
+        let acquire = bound(env, c"acquire", move |env, arguments: Arguments<'_, 4>| {
             let wanted = LockRequest {
                 key: arguments.text(0)?,
                 ttl: arguments.number(1)?,
@@ -127,7 +127,7 @@ impl NativeLocks {
             acquire(env, &held, wanted)
         })?;
         let held = self.held.clone();
-        let release = bound(env, c"release", move |env, arguments: Arguments<2>| {
+        let release = bound(env, c"release", move |env, arguments: Arguments<'_, 2>| {
             release(env, &held, arguments.text(0)?, arguments.text(1)?)
         })?;
         Ok(vec![acquire, release])

@@ -34,6 +34,8 @@ pub struct SessionWrite {
     pub moment: Option<f64>,
     /// Tells it from all other writes of the session; letters and digits.
     pub name: String,
+    /// Names of earlier writes that it takes the place of, and that may have been carried out.
+    pub supersedes: Option<Vec<String>>,
 }
 
 /// The largest number that JavaScript counts to.
@@ -62,6 +64,7 @@ impl TryFrom<SessionWrite> for Write {
             ttl: Millis::positive("ttl", write.ttl)?,
             moment,
             name: write.name,
+            supersedes: write.supersedes.unwrap_or_default(),
         })
     }
 }

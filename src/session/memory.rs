@@ -45,7 +45,8 @@ impl SessionStore for MemorySessions {
             match (write.condition, write.moment) {
                 (Condition::Version(expected), _) => {
                     let version = if exists { version_of(known) } else { 0 };
-                    if version != expected {
+                    let later = write.moment.is_some_and(|moment| expected == 0 && last > moment);
+                    if version != expected || later {
                         return Ok(None);
                     }
                 }
@@ -63,7 +64,7 @@ impl SessionStore for MemorySessions {
                 _ => {}
             }
             let version = match write.moment {
-                Some(moment) => moment.max(last),
+                Some(moment) => moment.max(last + 1),
                 None => db.unix_micros().max(last + 1),
             };
             // Who names the version of a session goes on with it; everybody else begins a new one.

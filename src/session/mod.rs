@@ -53,6 +53,9 @@ pub struct Write {
     pub moment: Option<u64>,
     /// Tells it from all other writes of the session, letters and digits: who asks for it twice has it once.
     pub name: String,
+    /// Names of earlier writes that it takes the place of, and that may have been carried out: going on from one of them
+    /// is going on from what they required, and a copy of them that comes late does nothing.
+    pub supersedes: Vec<String>,
 }
 
 /// A record tells of a deletion for at least this long.

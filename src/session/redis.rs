@@ -84,6 +84,8 @@ impl SessionStore for RedisSessions {
                 write.name.as_bytes(),
                 since.as_bytes(),
             ];
+            let superseded = write.supersedes.iter().map(String::as_bytes);
+            let arguments: Vec<_> = arguments.into_iter().chain(superseded).collect();
             let outcome = WRITE.run(call, OnLostReply::Report, &[&session, &record], &arguments).await;
             match (outcome, earlier) {
                 (Err(error), _) if error.kind() == ErrorKind::OutcomeUnknown && call.has_time_left() => {

@@ -77,15 +77,10 @@ export class Locks {
   async acquire(key: string, terms: Terms, ttl: number = terms.ttl): Promise<string | null> {
     // What most calls ask for needs no object of its own in the core.
     if (terms.signal === undefined && !terms.fair && terms.replicas === 0 && terms.holder === '') {
-      const answering = this.#acquire(
-        checkText('the lock key', key),
-        checkTtl('ttl', ttl),
-        terms.waitMs,
-        terms.retryDelay,
-      )
+      const [name, lasting] = [checkText('the lock key', key), checkTtl('ttl', ttl)]
       let answer: unknown
       try {
-        answer = await answering
+        answer = await this.#acquire(name, lasting, terms.waitMs, terms.retryDelay)
       } catch (error) {
         throw fromNative(error)
       }

@@ -26,8 +26,10 @@ interface WaitingWrite extends Waiting {
   version: number
   /** Of all writes of these sessions. */
   ordinal: number
-  /** Whether the session was given more time after it was set: a copy that Redis has already lacks it. */
-  prolonged: boolean
+  /** Whether it was sent, and may have been carried out. */
+  sent: boolean
+  /** Ordinals of those that were sent, and whose place it takes. */
+  supersedes: readonly number[]
 }
 
 interface Copy {
@@ -40,6 +42,9 @@ interface Copy {
 }
 
 const COPIES = { entries: 10_000, bytes: 16 * 1024 * 1024 }
+/** As many of them are remembered. */
+const SUPERSEDED = 4
+const NONE: readonly number[] = []
 /** Writes that are on their way at once when Redis returns. */
 const AT_ONCE = 256
 
@@ -95,6 +100,7 @@ export class Sessions {
     const stored = this.#sealing.seal(toJson('The session', session), userId)
     const at = performance.now()
     const ordinal = this.#next()
+    let sent = false
     if (this.#gate().ending !== undefined) await this.#gate().ending
     if (this.#gate().up) {
       try {
@@ -106,9 +112,10 @@ export class Sessions {
         return written > 0
       } catch (error) {
         if (!isUnreachable(error)) throw error
+        sent = mayHaveHappened(error)
       }
     }
-    return this.#setLater(userId, { kind: 'set', stored, ttl: ttlMs, at, ordinal }, version)
+    return this.#setLater(userId, { kind: 'set', stored, ttl: ttlMs, at, ordinal, sent }, version)
   }
 
   #next(): number {
@@ -122,24 +129,36 @@ export class Sessions {
 
   #setLater(
     userId: string,
-    write: Pick<WaitingWrite, 'kind' | 'stored' | 'ttl' | 'at' | 'ordinal'>,
+    write: Pick<WaitingWrite, 'kind' | 'stored' | 'ttl' | 'at' | 'ordinal' | 'sent'>,
     expected: number | undefined,
   ): boolean {
     this.#gate().fallback('session')
     const pending = this.#journal.get(userId)
     let base = expected
     if (pending !== undefined) {
-      if (pending.at > write.at) return true
+      if (pending.at > write.at) {
+        if (write.sent) pending.supersedes = withLatest(pending.supersedes, write.ordinal)
+        return true
+      }
       const version = pending.kind === 'delete' ? 0 : pending.version
       if (expected !== undefined && expected !== version && pending.kind !== 'touch') return false
       // What the first one required of Redis is still required.
       base = pending.kind === 'touch' ? expected : pending.base
     }
-    const { kind, stored, ttl, at, ordinal } = write
+    const { kind, stored, ttl, at, ordinal, sent } = write
     // Each by its name: what is spread has a hidden class of its own, which takes more memory than the write.
-    const version = ordinal
-    const { length } = stored
-    this.#journal.put(userId, { kind, stored, ttl, at, base, version, ordinal, prolonged: false, length })
+    this.#journal.put(userId, {
+      kind,
+      stored,
+      ttl,
+      at,
+      base,
+      version: ordinal,
+      ordinal,
+      sent,
+      supersedes: supersededBy(pending),
+      length: stored.length,
+    })
     this.#gate().hold('a session waits to be written')
     return true
   }
@@ -198,6 +217,7 @@ export class Sessions {
     checkName('the user id', userId)
     const at = performance.now()
     const ordinal = this.#next()
+    let sent = false
     this.#copies.delete(userId)
     this.#deleted.set(userId, at, 0)
     if (this.#gate().ending !== undefined) await this.#gate().ending
@@ -211,19 +231,22 @@ export class Sessions {
         return true
       } catch (error) {
         if (!isUnreachable(error)) throw error
+        sent = mayHaveHappened(error)
       }
     }
     this.#gate().fallback('delete')
     const ttl = DEFAULT_TTL.SESSION * 1000
+    const pending = this.#journal.get(userId)
     this.#journal.put(userId, {
       kind: 'delete',
       stored: '',
       ttl,
-      at: Math.max(at, this.#journal.get(userId)?.at ?? at),
+      at: Math.max(at, pending?.at ?? at),
       base: undefined,
       version: 0,
       ordinal,
-      prolonged: false,
+      sent,
+      supersedes: supersededBy(pending),
       length: 0,
     })
     this.#gate().hold('a session waits to be deleted')
@@ -249,10 +272,10 @@ export class Sessions {
     this.#prolong(userId, at + ttlMs)
     const pending = this.#journal.get(userId)
     if (pending?.kind === 'set')
-      this.#journal.put(userId, { ...pending, ttl: at - pending.at + ttlMs, prolonged: true })
+      this.#journal.put(userId, { ...pending, ttl: at - pending.at + ttlMs })
     else {
       const write = { kind: 'touch', stored: '', ttl: ttlMs, at, base: undefined, version: 0 } as const
-      this.#journal.put(userId, { ...write, ordinal: this.#next(), prolonged: false, length: 0 })
+      this.#journal.put(userId, { ...write, ordinal: this.#next(), sent: false, supersedes: NONE, length: 0 })
     }
     this.#gate().hold('a session waits for more time')
     return true
@@ -283,12 +306,12 @@ export class Sessions {
           userId,
           ttl,
           name: this.#name(write.ordinal),
+          supersedes: write.supersedes.map((ordinal) => this.#name(ordinal)),
           ...(write.kind === 'set' && { json: stored }),
           ...(base !== undefined && { version: base }),
           moment: write.kind === 'set' ? clock.earliest(write.at) : clock.latest(write.at),
         }),
       )
-      if (written > 0 && write.prolonged) await settled(this.#native.touch(userId, ttl))
       // Until everything is written, reads come from here, where the journal has it no longer.
       const copy = { stored, version: written, until: performance.now() + ttl, since: performance.now() }
       if (written > 0 && write.kind === 'set') this.#keep(userId, copy, write.at)
@@ -296,7 +319,10 @@ export class Sessions {
       if (written === 0) this.#rejected({ kind, id: userId, reason: 'newer' })
       return written > 0
     } catch (error) {
-      if (isUnreachable(error)) throw error
+      if (isUnreachable(error)) {
+        write.sent ||= mayHaveHappened(error)
+        throw error
+      }
       this.#rejected({ kind, id: userId, reason: 'error', error })
       return false
     }
@@ -320,4 +346,18 @@ export class Sessions {
   forget(): void {
     this.#copies.clear()
   }
+}
+
+function mayHaveHappened(error: unknown): boolean {
+  return (error as { code?: unknown }).code === 'OUTCOME_UNKNOWN'
+}
+
+/** What was sent of the write that another takes the place of, and of those before it. */
+function supersededBy(pending: WaitingWrite | undefined): readonly number[] {
+  if (pending === undefined || pending.kind === 'touch') return NONE
+  return pending.sent ? withLatest(pending.supersedes, pending.ordinal) : pending.supersedes
+}
+
+function withLatest(ordinals: readonly number[], ordinal: number): readonly number[] {
+  return [...ordinals, ordinal].slice(-SUPERSEDED)
 }

@@ -3,7 +3,7 @@
 -- KEYS[1]  the session
 -- KEYS[2]  its record
 --
--- Returns the session, what its record says, and the milliseconds that it has left, as text; nil for each that there is
+-- Returns the session, what its record says but for the names of writes, and the milliseconds that it has left, as text; nil for each that there is
 -- not.
 
 local session = redis.pcall('GET', KEYS[1])
@@ -11,4 +11,5 @@ if type(session) == 'table' then
   return session
 end
 local left = session and redis.call('PTTL', KEYS[1]) or -1
-return {session, redis.call('GET', KEYS[2]), left >= 0 and tostring(left)}
+local record = redis.call('GET', KEYS[2])
+return {session, record and string.match(record, '^[^;]*'), left >= 0 and tostring(left)}

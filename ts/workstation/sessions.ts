@@ -271,8 +271,7 @@ export class Sessions {
     if (this.#local(userId) === null) return false
     this.#prolong(userId, at + ttlMs)
     const pending = this.#journal.get(userId)
-    if (pending?.kind === 'set')
-      this.#journal.put(userId, { ...pending, ttl: at - pending.at + ttlMs })
+    if (pending?.kind === 'set') this.#journal.put(userId, { ...pending, ttl: at - pending.at + ttlMs })
     else {
       const write = { kind: 'touch', stored: '', ttl: ttlMs, at, base: undefined, version: 0 } as const
       this.#journal.put(userId, { ...write, ordinal: this.#next(), sent: false, supersedes: NONE, length: 0 })

@@ -8,6 +8,7 @@ import type { CountingProxy } from '../helpers/counting-proxy'
 import { type Stores, WRITES, assertWhole, openStores } from '../helpers/journal'
 import { type WorkflowService, createRun, insertStep, openService } from '../helpers/pikku'
 import { TOPOLOGIES, type Servers, throughProxies } from '../helpers/proxied-topology'
+import { until } from '../helpers/wait'
 
 /** What a call sends; the rest is about the connection. */
 const SENT = /^(EVAL|Z|H|DEL$|EXISTS$|SET$)/
@@ -21,8 +22,12 @@ async function breakOff(
 ): Promise<boolean> {
   const connection = connect({ ...target, connectionName: randomUUID(), commandTimeout: 100 })
   const stores = await openStores(connection)
-  // Every node is connected.
-  await connection.command('DBSIZE')
+  await until('every node is connected', () =>
+    connection.command('DBSIZE').then(
+      () => true,
+      () => false,
+    ),
+  )
   let seen = 0
   const faults = proxies.map((proxy) =>
     proxy.cutOn('before-forward', ({ name }) => SENT.test(name) && (seen += 1) > sent, { times: 10_000 }),

@@ -5,7 +5,7 @@ import { inspect } from 'node:util'
 import { type Connection, FerroflowError, connect } from '../../index.js'
 import { dump } from '../faults/dump'
 import { whileLate } from '../helpers/lateness'
-import { RedisServer } from '../helpers/redis-server'
+import { RedisServer, serverVersion } from '../helpers/redis-server'
 import { RelayingServer, type Ruling } from '../helpers/relaying-server'
 import type { RespClient } from '../helpers/resp-client'
 import { timed, until } from '../helpers/wait'
@@ -293,7 +293,9 @@ describe('a real server', () => {
       } finally {
         await end()
       }
-      assert.ok(refused.length > 5, `${refused.length} were refused`)
+      // Redis 6 does not ask a script for replicas.
+      const least = state === 'NOREPLICAS' && serverVersion()[0] < 7 ? 1 : 6
+      assert.ok(refused.length >= least, `${refused.length} were refused`)
       await Promise.all(refused.map(({ call }) => call(clients)))
     })
 

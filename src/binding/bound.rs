@@ -1,5 +1,5 @@
 //! Functions that programs call in masses. They are no methods of a class: whenever one of these is called, napi-rs
-//! compares the type tag of its object and enters it in a table of borrows, which takes longer than the rest of the call.
+//! compares the type tag of its object and enters it in a table of borrows.
 
 use std::ffi::{CStr, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};

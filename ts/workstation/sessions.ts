@@ -24,7 +24,7 @@ interface WaitingWrite extends Waiting {
   base: number | undefined
   /** Its own until it is written. Lower than any that Redis gives. */
   version: number
-  /** Of all writes of these sessions. */
+  /** Of all writes of these sessions; 0 for more time, which needs no name. */
   ordinal: number
   /** Whether it was sent, and may have been carried out. */
   sent: boolean
@@ -274,7 +274,7 @@ export class Sessions {
     if (pending?.kind === 'set') this.#journal.put(userId, { ...pending, ttl: at - pending.at + ttlMs })
     else {
       const write = { kind: 'touch', stored: '', ttl: ttlMs, at, base: undefined, version: 0 } as const
-      this.#journal.put(userId, { ...write, ordinal: this.#next(), sent: false, supersedes: NONE, length: 0 })
+      this.#journal.put(userId, { ...write, ordinal: 0, sent: false, supersedes: NONE, length: 0 })
     }
     this.#gate().hold('a session waits for more time')
     return true

@@ -7,7 +7,7 @@ import { browserSkipReason, openBrowser } from '../helpers/browser'
 import { ExpressApp } from '../helpers/express-app'
 import { stripping } from '../helpers/http'
 import { findFreePort, RedisServer } from '../helpers/redis-server'
-import { until } from '../helpers/wait'
+import { deferred, until } from '../helpers/wait'
 
 describe('the page of the example application', { skip: browserSkipReason }, () => {
   let redis: RedisServer
@@ -41,9 +41,8 @@ describe('the page of the example application', { skip: browserSkipReason }, () 
 
   it('shows progress while it happens', async () => {
     const { page, complaints } = await open(`${app.url}/#token=${app.token}`)
-    await page.waitForLoadState('networkidle')
-    assert.equal(page.url(), `${app.url}/`, 'the token is taken out of the address')
     await page.click('#start')
+    assert.equal(page.url(), `${app.url}/`, 'the token is taken out of the address')
     const seen = new Set<number>()
     await until(
       'it is completed',
@@ -92,6 +91,23 @@ describe('the page of the example application', { skip: browserSkipReason }, () 
     await page.close()
   })
 
+  it('lets nobody click before a click does something', async () => {
+    const page = await browser.newPage()
+    const asked = deferred()
+    const answered = deferred()
+    await page.route('**/active/list', async (route) => {
+      asked.resolve()
+      await answered.promise
+      await route.continue()
+    })
+    await page.goto(`${app.url}/#token=${app.token}`)
+    await asked.promise
+    assert.ok(await page.locator('#start').isDisabled())
+    answered.resolve()
+    await page.locator('#start:enabled').waitFor()
+    await page.close()
+  })
+
   it('says that it needs a token', async () => {
     const { page } = await open(app.url)
     await page.locator('#notice', { hasText: 'Invalid or expired token' }).waitFor()
@@ -101,13 +117,8 @@ describe('the page of the example application', { skip: browserSkipReason }, () 
   it('works behind a proxy that strips a prefix', async () => {
     await using proxy = await stripping(port)
     const { page, complaints } = await open(`${proxy.url}/public/#token=${app.token}`)
-    // Before its script has run, the button does nothing.
-    await until('it is under way', async () => {
-      await page.click('#start')
-      return (await page.locator('li').count()) > 0
-    })
-    const completed = page.locator('li[data-status=completed]')
-    await until('it is completed', async () => (await completed.count()) > 0, 30_000)
+    await page.click('#start')
+    await page.locator('li[data-status=completed]').waitFor()
     assert.deepEqual(complaints, [])
     await page.close()
   })

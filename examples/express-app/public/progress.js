@@ -86,7 +86,9 @@ async function showActive() {
   const answer = await response.json()
   if (!response.ok) return tell(`${answer.error}. Open the address that the server has printed.`)
   for (const executionId of answer.activeExecutions) void follow(executionId)
-  document.querySelector('#start').addEventListener('click', () => void start())
+  const button = document.querySelector('#start')
+  button.addEventListener('click', () => void start())
+  button.disabled = false
 }
 
 void showActive()

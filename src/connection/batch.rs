@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::time::Instant;
 
-use super::command::Repeat;
+use super::bypass::Bypass;
 use super::reply::Reply;
-use super::request::{Request, Settled, outcome_unknown};
+use super::request::{Request, Settled};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Comes before a command whose slot is on its way to the node.
@@ -57,7 +57,9 @@ pub struct Batch {
     sent: VecDeque<Sent>,
     /// How many of them, at the end, the socket has not taken a byte of.
     untouched: usize,
-    /// Bytes handed to the write buffer, and bytes that the socket took.
+    /// Bytes that the socket has yet to take.
+    output: BytesMut,
+    /// Bytes that were ever put there, and bytes that the socket took.
     buffered: u64,
     written: u64,
     /// Replies that did not come in time, in a row.
@@ -65,6 +67,10 @@ pub struct Batch {
     heard: bool,
     earliest_deadline: Option<Instant>,
     driver: Option<Waker>,
+    /// The driver lets nothing be sent for a while.
+    held_back: bool,
+    /// The way past the driver.
+    pub(super) bypass: Bypass,
 }
 
 impl Batch {
@@ -77,12 +83,15 @@ impl Batch {
             pending_bytes: 0,
             sent: VecDeque::new(),
             untouched: 0,
+            output: BytesMut::with_capacity(16 * 1024),
             buffered: 0,
             written: 0,
             timeouts: 0,
             heard: false,
             earliest_deadline: None,
             driver: None,
+            held_back: false,
+            bypass: Bypass::default(),
         }
     }
 
@@ -151,33 +160,55 @@ impl Batch {
         self.driver.take()
     }
 
-    /// A new connection is up: counting starts again.
-    pub fn open(&mut self) {
+    /// A new connection is up, with this way past the driver: counting starts again.
+    pub fn open(&mut self, bypass: Bypass) {
         self.gate = Gate::Open;
+        self.bypass = bypass;
+        self.output.clear();
         self.buffered = 0;
         self.written = 0;
         self.timeouts = 0;
     }
 
-    /// Moves waiting commands into the write buffer.
-    pub fn fill(&mut self, buffer: &mut BytesMut) {
-        while buffer.len() < WRITE_AHEAD
+    /// Lets nothing be sent for a while, or again what waits.
+    pub fn hold_back(&mut self, held_back: bool) {
+        self.held_back = held_back;
+    }
+
+    /// Whether what waits may be sent.
+    pub fn may_send(&self) -> bool {
+        matches!(self.gate, Gate::Open) && !self.held_back
+    }
+
+    /// Moves waiting commands to what the socket gets.
+    pub fn fill(&mut self) {
+        while self.output.len() < WRITE_AHEAD
             && let Some(request) = self.pending.pop_front()
         {
             self.pending_bytes -= request.wire.len();
-            self.send_first(request, buffer);
+            self.send_first(request);
         }
     }
 
-    /// Moves a request into the write buffer before everything that waits.
-    pub fn send_first(&mut self, request: Request, buffer: &mut BytesMut) {
+    /// What the socket gets next.
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// Whether the socket has everything.
+    pub fn is_written(&self) -> bool {
+        self.output.is_empty() && self.pending.is_empty()
+    }
+
+    /// Moves a request to what the socket gets, before everything that waits.
+    pub fn send_first(&mut self, request: Request) {
         let start = self.buffered;
         let asked = request.asking;
         if asked {
-            buffer.extend_from_slice(ASKING);
+            self.output.extend_from_slice(ASKING);
             self.buffered += ASKING.len() as u64;
         }
-        buffer.extend_from_slice(&request.wire);
+        self.output.extend_from_slice(&request.wire);
         self.buffered += request.wire.len() as u64;
         self.sent.push_back(Sent { request, start, asked, denied: None });
         self.untouched += 1;
@@ -185,6 +216,7 @@ impl Batch {
 
     /// The socket took so many bytes. Returns of how many commands that was the first.
     pub fn wrote(&mut self, bytes: usize) -> usize {
+        self.output.advance(bytes);
         self.written += bytes as u64;
         let untouched = self.untouched;
         // Replies come in order, so what is untouched is at the end.
@@ -275,97 +307,8 @@ impl Batch {
     pub fn earliest_deadline(&self) -> Option<Instant> {
         self.earliest_deadline
     }
-
-    /// The connection is gone. What was never sent, or may be sent twice, waits for the next one; the outcome of
-    /// the rest is unknown.
-    pub fn lost(&mut self, reason: &Error) -> Vec<Settled> {
-        let written = self.written;
-        self.untouched = 0;
-        let mut settled = Vec::new();
-        for Sent { mut request, start, .. } in std::mem::take(&mut self.sent).into_iter().rev() {
-            let Some(sink) = request.sink.take() else { continue };
-            let untouched = start >= written && !request.attempted;
-            if untouched || request.repeat != Repeat::Never {
-                request.attempted = !untouched;
-                request.sink = Some(sink);
-                self.pending_bytes += request.wire.len();
-                self.pending.push_front(request);
-            } else {
-                settled.push(Settled(sink, Err(outcome_unknown(reason.message()))));
-            }
-        }
-        self.gate = Gate::Waiting(reason.clone());
-        settled.reverse();
-        settled
-    }
-
-    /// There is still no connection, for a new reason.
-    pub fn wait(&mut self, reason: Error) {
-        self.gate = Gate::Waiting(reason);
-    }
-
-    /// The connection is about to be given up: commands wait for the next.
-    pub fn pause(&mut self, reason: Error) {
-        if matches!(self.gate, Gate::Open) {
-            self.gate = Gate::Waiting(reason);
-        }
-    }
-
-    /// Refuses what waits and what comes. Replies to what was sent are still delivered.
-    pub fn refuse(&mut self, error: Error) -> Vec<Settled> {
-        self.gate = Gate::Refusing(error.clone());
-        self.pending_bytes = 0;
-        let settled = std::mem::take(&mut self.pending);
-        settled.into_iter().filter_map(|request| request.fail(error.clone())).collect()
-    }
-
-    /// Accepts no more, but sends what waits.
-    pub fn finish(&mut self, error: Error) {
-        self.gate = Gate::Refusing(error);
-    }
-
-    /// Ends every request whose time is over. Those already sent keep their place in the pipeline.
-    pub fn expire(&mut self, now: Instant) -> Vec<Settled> {
-        if self.earliest_deadline.is_none_or(|earliest| now < earliest) {
-            return Vec::new();
-        }
-        let mut settled = Vec::new();
-        let mut earliest: Option<Instant> = None;
-        let mut unanswered = false;
-        let mut keep = |deadline: Instant| {
-            earliest = Some(earliest.map_or(deadline, |known| known.min(deadline)));
-        };
-        for Sent { request, .. } in &mut self.sent {
-            if request.sink.is_some() && request.deadline > now {
-                keep(request.deadline);
-            } else if let Some(sink) = request.sink.take() {
-                unanswered = true;
-                settled.push(Settled(sink, Err(request.unanswered())));
-            }
-        }
-        // However many were waiting: they were waiting for the same thing.
-        self.timeouts += u32::from(unanswered);
-        let reason = match &self.gate {
-            Gate::Open => "the server does not take commands fast enough",
-            Gate::Waiting(reason) | Gate::Refusing(reason) => reason.message(),
-        };
-        let unavailable = format!("no connection to Redis in time, nothing was sent: {reason}");
-        self.pending.retain_mut(|request| {
-            if request.deadline > now {
-                keep(request.deadline);
-                return true;
-            }
-            self.pending_bytes -= request.wire.len();
-            if let Some(sink) = request.sink.take() {
-                let error = request.late(&unavailable);
-                settled.push(Settled(sink, Err(error)));
-            }
-            false
-        });
-        self.earliest_deadline = earliest;
-        settled
-    }
 }
 
+mod endings;
 #[cfg(test)]
 mod tests;

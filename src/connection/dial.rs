@@ -30,6 +30,25 @@ pub enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
+impl Stream {
+    /// Another handle of the socket, which takes bytes from any thread and never blocks it. An error where bytes are not
+    /// sent as they are.
+    pub fn writer(&self) -> io::Result<Box<dyn io::Write + Send>> {
+        match self {
+            Stream::Tcp(stream) => {
+                let socket = socket2::SockRef::from(stream).try_clone()?;
+                Ok(Box::new(std::net::TcpStream::from(socket)))
+            }
+            #[cfg(unix)]
+            Stream::Unix(stream) => {
+                let socket = socket2::SockRef::from(stream).try_clone()?;
+                Ok(Box::new(std::os::unix::net::UnixStream::from(socket)))
+            }
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
 /// Connects to one server, without any deadline of its own.
 pub async fn dial(config: &Config, endpoint: &Endpoint) -> Result<Stream> {
     match endpoint {

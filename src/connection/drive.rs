@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf;
 use redis::{PushKind, Value};
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -228,7 +227,7 @@ impl Driver<'_> {
         }
         let long = self.node.config.keep_alive().unwrap_or(LONG_PAUSE);
         if self.pauses.news().is_some_and(|pause| pause > long) {
-            self.node.batch().send_first(ping(), &mut self.session.output);
+            self.node.batch().send_first(ping());
             self.validate_by = Some(now + VALIDATE_WITHIN);
         }
         Poll::Pending
@@ -250,24 +249,25 @@ impl Driver<'_> {
     /// Writes what waits until the socket takes no more.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         loop {
-            {
-                let mut batch = self.node.batch();
-                if self.abandon_by.is_none() && self.validate_by.is_none() {
-                    batch.fill(&mut self.session.output);
-                }
-                batch.register_driver(context.waker());
+            let mut batch = self.node.batch();
+            let held_back = self.abandon_by.is_some() || self.validate_by.is_some();
+            batch.hold_back(held_back);
+            if !held_back {
+                batch.fill();
             }
+            batch.register_driver(context.waker());
             let stream = Pin::new(&mut self.session.stream);
-            if self.session.output.is_empty() {
+            if batch.output().is_empty() {
+                drop(batch);
                 return match ready!(stream.poll_flush(context)) {
                     Ok(()) => Poll::Pending,
                     Err(error) => Poll::Ready(lost(&format!("{} {error}", errno_name(&error)))),
                 };
             }
-            match ready!(stream.poll_write(context, &self.session.output)) {
+            match ready!(stream.poll_write(context, batch.output())) {
                 Ok(written) => {
-                    self.session.output.advance(written);
-                    let commands = self.node.batch().wrote(written);
+                    let commands = batch.wrote(written);
+                    drop(batch);
                     self.node.metrics.commands.add(commands);
                     self.node.metrics.bytes_sent.add(written);
                 }
@@ -315,12 +315,14 @@ impl Driver<'_> {
         {
             self.timer.as_mut().reset(wanted);
             self.timer_at = Some(wanted);
+            self.node.batch().bypass.alarm = self.timer_at;
         }
         if self.timer_at.is_none() {
             return Poll::Pending;
         }
         ready!(self.timer.as_mut().poll(context));
         self.timer_at = None;
+        self.node.batch().bypass.alarm = None;
         let now = Instant::now();
         let settled = self.node.batch().expire(now);
         deliver(settled);

@@ -18,8 +18,6 @@ pub struct Session {
     pub codec: ReplyCodec,
     /// Bytes received and not yet parsed.
     pub input: BytesMut,
-    /// Bytes to send.
-    pub output: BytesMut,
     /// Whether the server speaks RESP3, so that messages can arrive beside replies.
     pub resp3: bool,
 }
@@ -31,7 +29,6 @@ impl Session {
             stream,
             codec: ReplyCodec::default(),
             input: BytesMut::with_capacity(16 * 1024),
-            output: BytesMut::with_capacity(16 * 1024),
             resp3: false,
         };
         if config.protocol == 3 {

@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub mod batch;
+mod bypass;
 pub mod census;
 pub mod client;
 mod cluster;

@@ -3,13 +3,14 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::batch::Batch;
+use super::bypass::Bypass;
 use super::census;
 use super::command::Command;
 use super::config::{Config, Endpoint};
@@ -34,6 +35,7 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(50);
 
 /// A connection to one server.
 pub struct Node {
+    pub(super) this: Weak<Node>,
     pub(super) config: Config,
     batch: Mutex<Batch>,
     /// What became of the connection, for those who watch.
@@ -89,7 +91,8 @@ impl Node {
         role: Role,
         overseer: Option<Arc<dyn Overseer>>,
     ) -> Result<Arc<Self>> {
-        let node = Arc::new(Self {
+        let node = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             batch: Mutex::new(Batch::new(config.limits())),
             metrics: metrics::of_address(census::address_of(&config)),
             config,
@@ -130,7 +133,7 @@ impl Node {
     pub(super) fn push(&self, request: Request) {
         let queued = self.batch().push(request);
         match queued {
-            Ok(Some(driver)) => driver.wake(),
+            Ok(Some(driver)) => self.move_on(driver),
             Ok(None) => {}
             Err(refused) => refused.deliver(),
         }
@@ -334,7 +337,7 @@ impl Node {
         self.abandoned.store(false, Ordering::Relaxed);
         self.wishes.take();
         let mut batch = self.batch();
-        batch.open();
+        batch.open(Bypass::to(&session.stream));
         if self.is_closing() {
             batch.finish(closed_error());
         }

@@ -144,7 +144,14 @@ impl Locks {
         };
         if first {
             let this = Arc::clone(self);
-            if io_thread::spawn(async move { this.end_round().await }).is_err() {
+            let end = async move { this.end_round().await };
+            // A cluster's nodes come and go on the I/O thread.
+            let begun = if self.store.gains_by_rounds() {
+                io_thread::spawn_anywhere(end)
+            } else {
+                io_thread::spawn(end)
+            };
+            if begun.is_err() {
                 // Nobody will answer; those who asked notice that what was to follow is gone.
                 let round = std::mem::take(&mut *self.round.open());
                 drop(round);

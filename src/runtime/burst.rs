@@ -14,6 +14,8 @@ use super::io_thread::{self, Work};
 pub(super) const ANSWERED: usize = 8;
 /// So many calls leave together. While the server is at work on them, the next ones are made.
 const TOGETHER: usize = 16;
+/// The same for calls that begin on this thread, which then sends them as well.
+const TOGETHER_HERE: usize = 32;
 /// Calls leave after so long at the latest, if the thread looks, which it does at every fourth.
 const LONGEST: Duration = Duration::from_micros(200);
 const LOOK_EVERY: usize = 4;
@@ -32,6 +34,8 @@ struct Burst {
     /// Calls that were made when the last ones left, and when that was.
     left: usize,
     since: Instant,
+    /// What is kept may all begin on this thread.
+    begins_here: bool,
 }
 
 /// The calls that one JavaScript thread keeps.
@@ -99,15 +103,14 @@ pub(super) fn begin(calls: usize) {
         keeping.since = Some(now);
         keeping.over = false;
     });
-    BURST.set(Some(Burst { expected: calls, made: 0, left: 0, since: now }));
+    BURST.set(Some(Burst { expected: calls, made: 0, left: 0, since: now, begins_here: true }));
 }
 
 /// Keeps work while a burst lasts, and otherwise gives it back.
 pub(super) fn keep(work: Work) -> Option<Work> {
     BURST.with_borrow_mut(|burst| {
-        if burst.is_none() {
-            return Some(work);
-        }
+        let Some(lasting) = burst else { return Some(work) };
+        lasting.begins_here &= matches!(work, Work::Anywhere(_));
         KEPT.with(|kept| {
             let mut keeping = kept.open();
             if keeping.over {
@@ -126,23 +129,37 @@ pub(super) fn keep(work: Work) -> Option<Work> {
 
 /// A call was made.
 pub(super) fn called() {
-    let is_over = BURST.with_borrow_mut(|burst| {
-        let Some(burst) = burst else { return false };
-        burst.made += 1;
-        if burst.made >= burst.expected {
-            return true;
+    let next = BURST.with_borrow_mut(|burst| burst.as_mut().map_or(Next::Stay, Burst::called));
+    match next {
+        Next::Stay => {}
+        Next::LetGo(now) => let_go(Some(now)),
+        Next::End => end(),
+    }
+}
+
+/// What follows a call.
+enum Next {
+    Stay,
+    LetGo(Instant),
+    End,
+}
+
+impl Burst {
+    fn called(&mut self) -> Next {
+        self.made += 1;
+        if self.made >= self.expected {
+            return Next::End;
         }
-        let together = burst.made - burst.left >= TOGETHER;
-        let late = burst.made.is_multiple_of(LOOK_EVERY) && burst.since.elapsed() >= LONGEST;
-        if together || late {
-            burst.left = burst.made;
-            burst.since = Instant::now();
-            let_go(Some(burst.since));
+        let most = if self.begins_here { TOGETHER_HERE } else { TOGETHER };
+        let together = self.made - self.left >= most;
+        let late = self.made.is_multiple_of(LOOK_EVERY) && self.since.elapsed() >= LONGEST;
+        if !together && !late {
+            return Next::Stay;
         }
-        false
-    });
-    if is_over {
-        end();
+        self.left = self.made;
+        self.since = Instant::now();
+        self.begins_here = true;
+        Next::LetGo(self.since)
     }
 }
 
@@ -159,7 +176,7 @@ fn let_go(since: Option<Instant>) {
         keeping.since = since;
         mem::take(&mut keeping.work)
     });
-    io_thread::submit_all(work);
+    io_thread::begin_here(work);
 }
 
 #[cfg(test)]

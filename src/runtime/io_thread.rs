@@ -10,20 +10,26 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
-use super::burst;
 use super::completion::CompletionList;
 use super::pause;
+use super::{burst, here};
 use crate::error::{Error, ErrorKind, Result};
+
+/// A future to run to its end.
+pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Work for the I/O thread.
 pub enum Work {
     /// A closure that hands something over, such as one command to its connection. Must not block.
     Step(Box<dyn FnOnce() + Send>),
     /// A future to run to its end.
-    Task(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Task(Task),
+    /// The same, if it matters little on which thread it begins.
+    Anywhere(Task),
 }
 
 /// How long the thread looks for the next call before it sleeps. Waking a sleeping thread takes about as long,
@@ -32,7 +38,10 @@ const SPIN: Duration = Duration::from_micros(50);
 const SPIN_CALLS: usize = 2;
 
 struct IoThread {
+    runtime: Handle,
     submissions: Mutex<Vec<Work>>,
+    /// Work was taken from there, of which some may not have begun.
+    beginning: AtomicBool,
     /// The thread has nothing to do and must be woken for new work.
     asleep: AtomicBool,
     wake: Notify,
@@ -62,16 +71,18 @@ fn io_thread() -> Result<&'static Arc<IoThread>> {
 }
 
 fn start() -> std::result::Result<Arc<IoThread>, String> {
-    let shared = Arc::new(IoThread {
-        submissions: Mutex::default(),
-        asleep: AtomicBool::new(false),
-        wake: Notify::new(),
-    });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_unpark(pause::look)
         .build()
         .map_err(|error| error.to_string())?;
+    let shared = Arc::new(IoThread {
+        runtime: runtime.handle().clone(),
+        submissions: Mutex::default(),
+        beginning: AtomicBool::new(false),
+        asleep: AtomicBool::new(false),
+        wake: Notify::new(),
+    });
     let for_thread = Arc::clone(&shared);
     std::thread::Builder::new()
         .name("ferroflow-io".to_owned())
@@ -111,6 +122,49 @@ pub(super) fn submit_all(work: impl IntoIterator<Item = Work>) {
     }
 }
 
+/// Begins work on this thread, if it may all begin anywhere and nothing that was submitted before has yet to begin.
+/// Otherwise it is handed over.
+pub(super) fn begin_here(work: Vec<Work>) {
+    let Ok(io) = io_thread() else { return };
+    if work.is_empty() {
+        return;
+    }
+    let first = {
+        let submissions = io.submissions();
+        submissions.is_empty() && !io.beginning.load(Ordering::Acquire)
+    };
+    if !first || !work.iter().all(|work| matches!(work, Work::Anywhere(_))) {
+        return submit_all(work);
+    }
+    here::begin(
+        &io.runtime,
+        work.into_iter().filter_map(|work| match work {
+            Work::Anywhere(task) => Some(task),
+            Work::Step(_) | Work::Task(_) => None,
+        }),
+    );
+}
+
+/// The runtime of the I/O thread.
+#[cfg(test)]
+pub(super) fn runtime() -> &'static Handle {
+    &io_thread().unwrap().runtime
+}
+
+/// Lets a task that has begun go on.
+pub(super) fn go_on(task: Task) {
+    if ON_IO_THREAD.get() {
+        drop(tokio::spawn(task));
+    } else {
+        submit_all([Work::Task(task)]);
+    }
+}
+
+/// Runs a future on the I/O thread, or lets it begin on a thread that makes many calls.
+pub fn spawn_anywhere(task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    if ON_IO_THREAD.get() { spawn(task) } else { submit(Work::Anywhere(Box::pin(task))) }
+}
+
 /// Runs a future on the I/O thread, from any thread.
 pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
     if ON_IO_THREAD.get() {
@@ -124,14 +178,18 @@ pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
 async fn take_submissions(io: Arc<IoThread>) {
     let mut batch = Vec::new();
     loop {
-        std::mem::swap(&mut batch, &mut *io.submissions());
+        {
+            let mut submissions = io.submissions();
+            std::mem::swap(&mut batch, &mut *submissions);
+            io.beginning.store(!batch.is_empty(), Ordering::Release);
+        }
         if !batch.is_empty() {
             note_activity();
             for work in batch.drain(..) {
                 match work {
                     // A panic rejects the one call: its settler is dropped with the step.
                     Work::Step(step) => drop(catch_unwind(AssertUnwindSafe(step))),
-                    Work::Task(task) => drop(tokio::spawn(task)),
+                    Work::Task(task) | Work::Anywhere(task) => drop(tokio::spawn(task)),
                 }
             }
             // The connections write what they were just given, and more calls may have come meanwhile.

@@ -69,21 +69,41 @@ impl Drop for Pauses {
 /// Shows a sign of life, and notices that there was none for long. I/O thread only, before anything else that it does
 /// after it slept.
 pub fn look() {
-    let (before, before_wall) = (SEEN_AT.load(Ordering::Acquire), SEEN_AT_WALL.load(Ordering::Acquire));
-    let (now, now_wall) = remember();
-    let away = now.saturating_sub(before).max(now_wall.saturating_sub(before_wall));
+    let before = seen();
+    let now = remember();
+    let away = between(before, now);
     if away >= NOTICEABLE_MILLIS && BEATING.load(Ordering::Acquire) {
         LENGTH.store(away, Ordering::Release);
-        ENDED_AT.store(now, Ordering::Release);
+        ENDED_AT.store(now.0, Ordering::Release);
         PAUSES.fetch_add(1, Ordering::AcqRel);
     }
 }
 
-fn remember() -> (u64, u64) {
-    let (now, wall) = (since_boot().get(), unix_micros() / 1000);
-    SEEN_AT.store(now, Ordering::Release);
-    SEEN_AT_WALL.store(wall, Ordering::Release);
-    (now, wall)
+/// Whether the process was paused and the I/O thread has yet to notice: it would be late, at least.
+pub fn is_likely() -> bool {
+    BEATING.load(Ordering::Acquire) && between(seen(), now()) >= NOTICEABLE_MILLIS
+}
+
+/// Milliseconds by both clocks.
+type Moment = (u64, u64);
+
+fn now() -> Moment {
+    (since_boot().get(), unix_micros() / 1000)
+}
+
+fn seen() -> Moment {
+    (SEEN_AT.load(Ordering::Acquire), SEEN_AT_WALL.load(Ordering::Acquire))
+}
+
+fn remember() -> Moment {
+    let now = now();
+    SEEN_AT.store(now.0, Ordering::Release);
+    SEEN_AT_WALL.store(now.1, Ordering::Release);
+    now
+}
+
+fn between(before: Moment, after: Moment) -> u64 {
+    after.0.saturating_sub(before.0).max(after.1.saturating_sub(before.1))
 }
 
 /// Ends when nobody watches any more.

@@ -17,7 +17,7 @@ fn request(command: Command, millis: u64, start: Instant) -> (Request, Receiver<
 
 fn open() -> (Batch, Instant) {
     let mut batch = Batch::new(LIMITS);
-    batch.open();
+    batch.open(Bypass::default());
     (batch, Instant::now())
 }
 
@@ -34,9 +34,8 @@ fn kind(receiver: &Receiver<Result<Reply>>) -> ErrorKind {
 }
 
 fn send(batch: &mut Batch) {
-    let mut buffer = BytesMut::new();
-    batch.fill(&mut buffer);
-    batch.wrote(buffer.len());
+    batch.fill();
+    batch.wrote(batch.output().len());
 }
 
 fn deliver(settled: impl IntoIterator<Item = Settled>) {
@@ -48,9 +47,8 @@ fn commands_of_a_tick_leave_as_one_pipeline_and_replies_come_in_order() {
     let (mut batch, start) = open();
     let first = push(&mut batch, Command::new("GET").arg("a"), start);
     let second = push(&mut batch, Command::new("GET").arg("b"), start);
-    let mut buffer = BytesMut::new();
-    batch.fill(&mut buffer);
-    assert_eq!(&buffer[..], b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$3\r\nGET\r\n$1\r\nb\r\n");
+    batch.fill();
+    assert_eq!(batch.output(), b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$3\r\nGET\r\n$1\r\nb\r\n");
     deliver(batch.reply(Ok(Reply::Int(1))));
     deliver(batch.reply(Err(Error::new(ErrorKind::Server, "ERR no"))));
     assert_eq!(first.try_recv().unwrap().unwrap(), Reply::Int(1));
@@ -64,26 +62,24 @@ fn a_lost_connection_repeats_what_is_safe_and_tells_the_truth_about_the_rest() {
     let write = push(&mut batch, Command::new("INCR").arg("a"), start);
     let read = push(&mut batch, Command::new("GET").arg("a").reads(), start);
     let unsent = push(&mut batch, Command::new("INCR").arg("b"), start);
-    let mut buffer = BytesMut::new();
-    batch.fill(&mut buffer);
+    batch.fill();
     let unsent_length = Command::new("INCR").arg("b").into_wire().len();
-    batch.wrote(buffer.len() - unsent_length);
+    batch.wrote(batch.output().len() - unsent_length);
     deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
     assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
     assert!(read.try_recv().is_err() && unsent.try_recv().is_err());
 
-    batch.open();
-    buffer.clear();
-    batch.fill(&mut buffer);
+    batch.open(Bypass::default());
+    batch.fill();
     let expected = [Command::new("GET").arg("a").into_wire(), Command::new("INCR").arg("b").into_wire()];
-    assert_eq!(&buffer[..], expected.concat());
+    assert_eq!(batch.output(), expected.concat());
 }
 
 #[test]
 fn a_command_of_which_one_byte_left_is_not_repeated() {
     let (mut batch, start) = open();
     let write = push(&mut batch, Command::new("INCR").arg("a"), start);
-    batch.fill(&mut BytesMut::new());
+    batch.fill();
     batch.wrote(1);
     deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
     assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
@@ -94,7 +90,7 @@ fn a_command_counts_as_sent_when_its_first_byte_left() {
     let (mut batch, start) = open();
     let receivers: Vec<_> = (0..3).map(|_| push(&mut batch, Command::new("PING").reads(), start)).collect();
     let length = Command::new("PING").into_wire().len();
-    batch.fill(&mut BytesMut::new());
+    batch.fill();
     assert_eq!(batch.lengths(), (0, 3));
     assert_eq!(batch.wrote(1), 1);
     assert_eq!(batch.wrote(length - 1), 0);
@@ -103,8 +99,8 @@ fn a_command_counts_as_sent_when_its_first_byte_left() {
     // The third never left, and the second leaves again.
     deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
     assert_eq!(batch.lengths(), (2, 0));
-    batch.open();
-    batch.fill(&mut BytesMut::new());
+    batch.open(Bypass::default());
+    batch.fill();
     assert_eq!(batch.wrote(2 * length), 2);
     drop(receivers);
 }
@@ -116,7 +112,7 @@ fn the_queue_is_bounded_while_down_and_only_then() {
     let waiting: Vec<_> = (0..3).map(|_| push(&mut batch, Command::new("PING"), start)).collect();
     assert_eq!(kind(&push(&mut batch, Command::new("PING"), start)), ErrorKind::QueueFull);
     assert!(waiting.iter().all(|receiver| receiver.try_recv().is_err()));
-    batch.open();
+    batch.open(Bypass::default());
     let fourth = push(&mut batch, Command::new("PING"), start);
     assert!(fourth.try_recv().is_err());
 
@@ -131,7 +127,7 @@ fn every_request_ends_by_its_deadline() {
     let (write, write_outcome) = request(Command::new("INCR").arg("a"), 200, start);
     let (waiting, waiting_outcome) = request(Command::new("INCR").arg("a"), 150, start);
     assert!(batch.push(read).is_ok() && batch.push(write).is_ok());
-    batch.fill(&mut BytesMut::new());
+    batch.fill();
     assert!(batch.push(waiting).is_ok());
     assert_eq!(batch.earliest_deadline(), Some(start + Duration::from_millis(100)));
 
@@ -147,7 +143,7 @@ fn every_request_ends_by_its_deadline() {
 
     // The late replies still belong to the calls that gave up, not to the next one.
     let next = push(&mut batch, Command::new("GET").arg("b"), start);
-    batch.fill(&mut BytesMut::new());
+    batch.fill();
     assert!(batch.reply(Ok(Reply::Int(1))).is_none());
     assert!(batch.reply(Ok(Reply::Int(2))).is_none());
     deliver(batch.reply(Ok(Reply::Int(3))));
@@ -159,13 +155,11 @@ fn what_was_sent_once_is_never_said_to_be_unsent() {
     let (mut batch, start) = open();
     let write = push(&mut batch, Command::new("HSET").arg("a").repeatable(), start);
     let read = push(&mut batch, Command::new("GET").arg("a").reads(), start);
-    let mut buffer = BytesMut::new();
-    batch.fill(&mut buffer);
-    batch.wrote(buffer.len());
+    send(&mut batch);
     deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
     // Filled again, but not written before that connection is lost too.
-    batch.open();
-    batch.fill(&mut BytesMut::new());
+    batch.open(Bypass::default());
+    batch.fill();
     deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
     deliver(batch.expire(start + Duration::from_secs(6)));
     assert_eq!(kind(&write), ErrorKind::OutcomeUnknown);
@@ -173,7 +167,7 @@ fn what_was_sent_once_is_never_said_to_be_unsent() {
 
     let (mut batch, start) = open();
     let write = push(&mut batch, Command::new("HSET").arg("a").repeatable(), start);
-    batch.fill(&mut BytesMut::new());
+    batch.fill();
     batch.wrote(1);
     deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "reset")));
     deliver(batch.refuse(Error::new(ErrorKind::Closed, "closed")));
@@ -189,7 +183,7 @@ fn only_silence_counts_as_a_dead_server() {
             assert!(batch.push(request).is_ok());
         }
     }
-    batch.fill(&mut BytesMut::new());
+    batch.fill();
     for millis in 1..=2 {
         batch.expire(start + Duration::from_millis(millis)).clear();
     }
@@ -203,7 +197,7 @@ fn only_silence_counts_as_a_dead_server() {
 fn a_closed_batch_refuses_but_answers_what_was_sent() {
     let (mut batch, start) = open();
     let sent = push(&mut batch, Command::new("INCR").arg("a"), start);
-    batch.fill(&mut BytesMut::new());
+    batch.fill();
     let waiting = push(&mut batch, Command::new("INCR").arg("a"), start);
     deliver(batch.refuse(Error::new(ErrorKind::Closed, "closed")));
     assert_eq!(kind(&waiting), ErrorKind::Closed);
@@ -222,7 +216,7 @@ fn a_copy_that_is_refused_does_not_speak_for_the_one_before_it() {
         let receiver = push(&mut batch, command, start);
         send(&mut batch);
         deliver(batch.lost(&Error::new(ErrorKind::Unavailable, "cut")));
-        batch.open();
+        batch.open(Bypass::default());
         send(&mut batch);
         deliver(batch.reply(Err(Error::new(ErrorKind::ServerNotReady, "LOADING"))));
         assert_eq!(kind(&receiver), expected);

@@ -1,0 +1,85 @@
+//! The way of commands past the driver: a thread that makes many calls at once writes them to the socket itself, as far
+//! as that takes them, and the driver need not be woken for them.
+
+use std::io::Write;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::batch::Batch;
+use super::dial::Stream;
+use super::node::Node;
+use crate::runtime::{here, pause};
+
+/// How soon the driver looks by itself at what was sent past it: whether it has a deadline, whether the server is heard.
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a connection needs to be written to past its driver.
+#[derive(Default)]
+pub struct Bypass {
+    /// Another handle of the socket, if there is one and it takes bytes as they are.
+    writer: Option<Box<dyn Write + Send>>,
+    /// When the driver looks again, whatever happens.
+    pub alarm: Option<Instant>,
+}
+
+impl Bypass {
+    /// The way to this stream.
+    pub fn to(stream: &Stream) -> Self {
+        Self { writer: stream.writer().ok(), alarm: None }
+    }
+}
+
+impl Node {
+    /// Wakes the driver for what waits, or sends it from here once everything has begun that begins here.
+    pub(super) fn move_on(&self, driver: Waker) {
+        let this = self.this.clone();
+        let awaited = driver.clone();
+        let put_off = here::put_off(move || match this.upgrade() {
+            Some(node) if node.send_here(&awaited) => {}
+            _ => awaited.wake(),
+        });
+        if !put_off {
+            driver.wake();
+        }
+    }
+
+    /// Sends what waits. `false` if the driver is needed, for that or for what follows.
+    fn send_here(&self, driver: &Waker) -> bool {
+        // After a pause, the driver asks first whether the server is still there.
+        if pause::is_likely() {
+            return false;
+        }
+        let mut batch = self.batch();
+        let Some(bytes) = write(&mut batch) else { return false };
+        let commands = batch.wrote(bytes);
+        let in_time = Instant::now() + LOOKED_AT_WITHIN;
+        let looked_at = batch.bypass.alarm.is_some_and(|alarm| {
+            alarm <= in_time && batch.earliest_deadline().is_none_or(|deadline| alarm <= deadline)
+        });
+        let done = batch.is_written() && looked_at;
+        if done {
+            batch.register_driver(driver);
+        }
+        drop(batch);
+        self.metrics.commands.add(commands);
+        self.metrics.bytes_sent.add(bytes);
+        done
+    }
+}
+
+/// Writes as much as the socket takes. `None` if only the driver may, or finds out why it takes nothing.
+fn write(batch: &mut Batch) -> Option<usize> {
+    if !batch.may_send() || !batch.output().is_empty() {
+        return None;
+    }
+    let mut writer = batch.bypass.writer.take()?;
+    batch.fill();
+    let written = writer.write(batch.output());
+    batch.bypass.writer = Some(writer);
+    written.ok()
+}
+
+#[cfg(test)]
+mod tests;

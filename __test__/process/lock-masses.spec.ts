@@ -99,7 +99,9 @@ describe('locks in masses', () => {
     const running = run(() => !ended)
     for (let cut = 0; cut < cuts; cut += 1) {
       const fault =
-        below(2) === 0 ? proxy.cutAfterRequestBytes(1 + below(20_000)) : proxy.cutAfterReplyBytes(1 + below(500))
+        below(2) === 0
+          ? proxy.cutAfterRequestBytes(1 + below(20_000))
+          : proxy.cutAfterReplyBytes(1 + below(500))
       // oxlint-disable-next-line no-await-in-loop -- one cut after the other
       await fault.done
       // oxlint-disable-next-line no-await-in-loop

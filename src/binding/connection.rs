@@ -15,7 +15,7 @@ use crate::connection::Backend;
 use crate::connection::command::Command;
 use crate::connection::reply::Reply;
 use crate::metrics::operation;
-use crate::runtime::io_thread::Work;
+use crate::runtime::io_thread::{MayBegin, Work};
 use crate::runtime::{Environment, Output, Settler};
 
 /// One environment's hold on a native connection, shared by equal configuration within the process.
@@ -122,20 +122,23 @@ impl NativeConnection {
 fn send(handle: &Handle, command: Command, convert: fn(Reply) -> Output, settler: Settler) -> Work {
     let backend = match handle.backend() {
         Ok(backend) => backend.clone(),
-        Err(error) => return Work::Step(Box::new(move || settler.settle(Err(error)))),
+        Err(error) => return Work::step(move || settler.settle(Err(error))),
     };
     match backend {
         Backend::Server(client) => {
             let deadline = Instant::now() + client.config().call_timeout();
-            Work::Step(Box::new(move || {
+            // A cluster's nodes come and go on the I/O thread.
+            let may_begin = if client.is_cluster() { MayBegin::There } else { MayBegin::HereAlone };
+            let step = move || {
                 let sink =
                     Box::new(move |outcome: crate::error::Result<_>| settler.settle(outcome.map(convert)));
                 client.send(command, deadline, sink);
-            }))
+            };
+            Work::step(step).may_begin(may_begin)
         }
-        Backend::Memory(engine) => Work::Step(Box::new(move || {
+        Backend::Memory(engine) => Work::step(move || {
             settler.settle(engine.command(&command.into_words()).map(convert));
-        })),
+        }),
     }
 }
 

@@ -193,7 +193,7 @@ impl Node {
         let node = Arc::clone(self);
         // A task, so that those that were submitted before begin before. Without an I/O thread there is nothing to
         // close.
-        let _ = io_thread::submit(io_thread::Work::Task(Box::pin(async move { node.close_now() })));
+        let _ = io_thread::submit(io_thread::Work::task(async move { node.close_now() }));
     }
 
     /// Like [`Node::close`], at once. I/O thread only.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::engine::Locks;
 use super::{Attempt, Claim, Release};
 use crate::error::{Error, ErrorKind, Result};
-use crate::runtime::io_thread;
+use crate::runtime::io_thread::{self, MayBegin};
 
 /// As many as one script may be given: it holds up everybody else.
 const MOST: usize = 64;
@@ -146,12 +146,8 @@ impl Locks {
             let this = Arc::clone(self);
             let end = async move { this.end_round().await };
             // A cluster's nodes come and go on the I/O thread.
-            let begun = if self.store.gains_by_rounds() {
-                io_thread::spawn_anywhere(end)
-            } else {
-                io_thread::spawn(end)
-            };
-            if begun.is_err() {
+            let may_begin = if self.store.gains_by_rounds() { MayBegin::Here } else { MayBegin::There };
+            if io_thread::begin(end, may_begin).is_err() {
                 // Nobody will answer; those who asked notice that what was to follow is gone.
                 let round = std::mem::take(&mut *self.round.open());
                 drop(round);

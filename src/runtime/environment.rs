@@ -161,7 +161,7 @@ impl Environment {
         task: impl Future<Output = Answer> + Send + 'static,
     ) -> napi::Result<sys::napi_value> {
         self.submit(operation, |settler| {
-            Work::Task(Box::pin(catch_panic(task).map(|outcome| settler.settle(outcome.and_then(identity)))))
+            Work::task(catch_panic(task).map(|outcome| settler.settle(outcome.and_then(identity))))
         })
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::runtime::Handle;
 
-use super::io_thread::{self, Task};
+use super::io_thread::{self, Task, What, Work};
 
 type Later = Box<dyn FnOnce()>;
 
@@ -17,11 +17,16 @@ thread_local! {
     static PUT_OFF: RefCell<Option<Vec<Later>>> = const { RefCell::new(None) };
 }
 
-/// Begins tasks in their order, and does then what they put off. They go on on the I/O thread, which has this runtime.
-pub(super) fn begin(runtime: &Handle, tasks: impl IntoIterator<Item = Task>) {
+/// Begins work in its order, and does then what it put off. Tasks go on on the I/O thread, which has this runtime.
+pub(super) fn begin(runtime: &Handle, work: impl IntoIterator<Item = Work>) {
     let _entered = runtime.enter();
     PUT_OFF.set(Some(Vec::new()));
-    tasks.into_iter().for_each(begin_one);
+    for work in work {
+        match work.what {
+            What::Step(step) => drop(catch_unwind(AssertUnwindSafe(step))),
+            What::Task(task) => begin_task(task),
+        }
+    }
     for later in PUT_OFF.take().into_iter().flatten() {
         drop(catch_unwind(AssertUnwindSafe(later)));
     }
@@ -32,7 +37,12 @@ pub fn put_off(later: impl FnOnce() + 'static) -> bool {
     PUT_OFF.with_borrow_mut(|all| all.as_mut().map(|all| all.push(Box::new(later))).is_some())
 }
 
-fn begin_one(mut task: Task) {
+/// Whether something is beginning on this thread now.
+pub(super) fn is_beginning() -> bool {
+    PUT_OFF.with_borrow(Option::is_some)
+}
+
+fn begin_task(mut task: Task) {
     let begun = Arc::new(Begun::default());
     let waker = Waker::from(Arc::clone(&begun));
     let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker))));
@@ -91,15 +101,15 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::runtime::io_thread::{Work, begin_here, runtime, submit_all};
+    use crate::runtime::io_thread::{begin_here, runtime, submit_all};
 
     const LONG: Duration = Duration::from_secs(10);
 
     /// A task that says on which thread it begins and ends, and ends when it is told to.
-    fn task() -> (Task, oneshot::Sender<()>, Receiver<ThreadId>) {
+    fn task() -> (Work, oneshot::Sender<()>, Receiver<ThreadId>) {
         let (end, ended) = oneshot::channel();
         let (sender, threads) = channel();
-        let task = Box::pin(async move {
+        let task = Work::task(async move {
             sender.send(thread::current().id()).unwrap();
             ended.await.unwrap();
             sender.send(thread::current().id()).unwrap();
@@ -123,12 +133,12 @@ mod tests {
         let mut left = 3;
         begin(
             runtime(),
-            [Box::pin(poll_fn(move |context| {
+            [Work::task(poll_fn(move |context| {
                 sender.send(thread::current().id()).unwrap();
                 left -= 1;
                 context.waker().wake_by_ref();
                 if left == 0 { Poll::Ready(()) } else { Poll::Pending }
-            })) as Task],
+            }))],
         );
         let threads: Vec<_> = (0..3).map(|_| polls.recv_timeout(LONG).unwrap()).collect();
         assert_eq!(threads[0], thread::current().id());
@@ -141,10 +151,10 @@ mod tests {
         let (sender, done) = channel();
         begin(
             runtime(),
-            [Box::pin(async move {
+            [Work::task(async move {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 sender.send(thread::current().id()).unwrap();
-            }) as Task],
+            })],
         );
         assert_ne!(done.recv_timeout(LONG).unwrap(), thread::current().id());
     }
@@ -153,9 +163,9 @@ mod tests {
     fn what_is_put_off_comes_after_everything_that_begins() {
         assert!(!put_off(|| unreachable!()));
         let (sender, order) = channel();
-        let begins = |name: &'static str| -> Task {
+        let begins = |name: &'static str| {
             let sender = sender.clone();
-            Box::pin(async move {
+            Work::task(async move {
                 sender.send(name).unwrap();
                 assert!(put_off(move || sender.send("put off").unwrap()));
             })
@@ -166,10 +176,25 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_costs_one_task() {
-        let explodes: Task = Box::pin(poll_fn(|_| panic!("boom")));
+    fn what_is_asked_for_while_something_begins_begins_there() {
+        let (sender, order) = channel();
+        let (inner, outer) = (sender.clone(), sender);
+        let here = thread::current().id();
+        let asks = Work::step(move || {
+            put_off(move || outer.send(thread::current().id()).unwrap());
+            begin_here(vec![Work::step(move || inner.send(thread::current().id()).unwrap())]);
+        });
+        begin(runtime(), [asks]);
+        let both = [order.recv_timeout(LONG).unwrap(), order.recv_timeout(LONG).unwrap()];
+        assert!(both[0] != both[1] && both.contains(&here));
+    }
+
+    #[test]
+    fn a_panic_costs_one_call() {
+        let step = Work::step(|| panic!("boom"));
+        let explodes = Work::task(poll_fn(|_| panic!("boom")));
         let (task, _end, threads) = task();
-        begin(runtime(), [explodes, task]);
+        begin(runtime(), [step, explodes, task]);
         assert_eq!(threads.try_recv().unwrap(), thread::current().id());
     }
 
@@ -178,21 +203,10 @@ mod tests {
         for _ in 0..200 {
             let (sender, order) = channel();
             let (first, second) = (sender.clone(), sender);
-            submit_all([Work::Task(Box::pin(async move { first.send(1).unwrap() }))]);
-            begin_here(vec![Work::Anywhere(Box::pin(async move { second.send(2).unwrap() }))]);
+            submit_all([Work::task(async move { first.send(1).unwrap() })]);
+            begin_here(vec![Work::task(async move { second.send(2).unwrap() })]);
             let both = [order.recv_timeout(LONG).unwrap(), order.recv_timeout(LONG).unwrap()];
             assert_eq!(both, [1, 2]);
         }
-    }
-
-    #[test]
-    fn what_must_not_begin_here_takes_the_others_with_it() {
-        let (anywhere, _end, threads) = task();
-        let (sender, ran) = channel();
-        let step = Work::Step(Box::new(move || sender.send(thread::current().id()).unwrap()));
-        begin_here(vec![Work::Anywhere(anywhere), step]);
-        let io = ran.recv_timeout(LONG).unwrap();
-        assert_ne!(io, thread::current().id());
-        assert_eq!(threads.recv_timeout(LONG).unwrap(), io);
     }
 }

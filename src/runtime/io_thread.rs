@@ -23,13 +23,42 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Work for the I/O thread.
-pub enum Work {
-    /// A closure that hands something over, such as one command to its connection. Must not block.
+pub struct Work {
+    pub(super) what: What,
+    pub(super) may_begin: MayBegin,
+}
+
+pub(super) enum What {
     Step(Box<dyn FnOnce() + Send>),
-    /// A future to run to its end.
     Task(Task),
-    /// The same, if it matters little on which thread it begins.
-    Anywhere(Task),
+}
+
+/// Where work may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MayBegin {
+    /// On the I/O thread only.
+    There,
+    /// Also on the thread that asks for it, if there is no other call and the I/O thread would have to be woken.
+    HereAlone,
+    /// Likewise, and also in a burst with others like it: the server has much to do for it.
+    Here,
+}
+
+impl Work {
+    /// A closure that hands something over, such as one command to its connection. Must not block.
+    pub fn step(step: impl FnOnce() + Send + 'static) -> Self {
+        Self { what: What::Step(Box::new(step)), may_begin: MayBegin::There }
+    }
+
+    /// A future to run to its end.
+    pub fn task(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { what: What::Task(Box::pin(task)), may_begin: MayBegin::There }
+    }
+
+    /// The same work, which may begin elsewhere.
+    pub fn may_begin(self, may_begin: MayBegin) -> Self {
+        Self { may_begin, ..self }
+    }
 }
 
 /// How long the thread looks for the next call before it sleeps. Waking a sleeping thread takes about as long,
@@ -100,10 +129,14 @@ fn start() -> std::result::Result<Arc<IoThread>, String> {
     Ok(shared)
 }
 
-/// Hands work to the I/O thread, starting it if this is the first.
+/// Hands work to the I/O thread, starting it if this is the first, or lets it begin here if it may.
 pub fn submit(work: Work) -> Result<()> {
-    io_thread()?;
-    if let Some(work) = burst::keep(work) {
+    let io = io_thread()?;
+    let Some(work) = burst::keep(work) else { return Ok(()) };
+    let alone = CALLS_IN_FLIGHT.load(Ordering::Relaxed) <= 1 && io.asleep.load(Ordering::Relaxed);
+    if alone && work.may_begin >= MayBegin::HereAlone {
+        begin_here(vec![work]);
+    } else {
         submit_all([work]);
     }
     Ok(())
@@ -122,27 +155,19 @@ pub(super) fn submit_all(work: impl IntoIterator<Item = Work>) {
     }
 }
 
-/// Begins work on this thread, if it may all begin anywhere and nothing that was submitted before has yet to begin.
-/// Otherwise it is handed over.
+/// Begins work on this thread, unless something is beginning here, or something that was submitted before has yet to
+/// begin: then it follows that.
 pub(super) fn begin_here(work: Vec<Work>) {
     let Ok(io) = io_thread() else { return };
-    if work.is_empty() {
-        return;
-    }
     let first = {
         let submissions = io.submissions();
-        submissions.is_empty() && !io.beginning.load(Ordering::Acquire)
+        submissions.is_empty() && !io.beginning.load(Ordering::Acquire) && !here::is_beginning()
     };
-    if !first || !work.iter().all(|work| matches!(work, Work::Anywhere(_))) {
-        return submit_all(work);
+    if first {
+        here::begin(&io.runtime, work);
+    } else {
+        submit_all(work);
     }
-    here::begin(
-        &io.runtime,
-        work.into_iter().filter_map(|work| match work {
-            Work::Anywhere(task) => Some(task),
-            Work::Step(_) | Work::Task(_) => None,
-        }),
-    );
 }
 
 /// The runtime of the I/O thread.
@@ -156,22 +181,22 @@ pub(super) fn go_on(task: Task) {
     if ON_IO_THREAD.get() {
         drop(tokio::spawn(task));
     } else {
-        submit_all([Work::Task(task)]);
+        submit_all([Work::task(task)]);
     }
-}
-
-/// Runs a future on the I/O thread, or lets it begin on a thread that makes many calls.
-pub fn spawn_anywhere(task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    if ON_IO_THREAD.get() { spawn(task) } else { submit(Work::Anywhere(Box::pin(task))) }
 }
 
 /// Runs a future on the I/O thread, from any thread.
 pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    begin(task, MayBegin::There)
+}
+
+/// Runs a future that may begin here, from any thread.
+pub fn begin(task: impl Future<Output = ()> + Send + 'static, may_begin: MayBegin) -> Result<()> {
     if ON_IO_THREAD.get() {
         tokio::spawn(task);
         Ok(())
     } else {
-        submit(Work::Task(Box::pin(task)))
+        submit(Work::task(task).may_begin(may_begin))
     }
 }
 
@@ -186,10 +211,10 @@ async fn take_submissions(io: Arc<IoThread>) {
         if !batch.is_empty() {
             note_activity();
             for work in batch.drain(..) {
-                match work {
+                match work.what {
                     // A panic rejects the one call: its settler is dropped with the step.
-                    Work::Step(step) => drop(catch_unwind(AssertUnwindSafe(step))),
-                    Work::Task(task) | Work::Anywhere(task) => drop(tokio::spawn(task)),
+                    What::Step(step) => drop(catch_unwind(AssertUnwindSafe(step))),
+                    What::Task(task) => drop(tokio::spawn(task)),
                 }
             }
             // The connections write what they were just given, and more calls may have come meanwhile.
@@ -286,9 +311,29 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_step_leaves_the_thread_at_work() {
-        submit(Work::Step(Box::new(|| panic!("boom")))).unwrap();
+        submit(Work::step(|| panic!("boom"))).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
-        submit(Work::Step(Box::new(move || sender.send(()).unwrap()))).unwrap();
+        submit(Work::step(move || sender.send(()).unwrap())).unwrap();
         receiver.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+
+    /// Whether work began on the thread that asked for it.
+    fn begins_here(may_begin: MayBegin) -> bool {
+        let (sender, thread) = std::sync::mpsc::channel();
+        let step = move || sender.send(std::thread::current().id()).unwrap();
+        submit(Work::step(step).may_begin(may_begin)).unwrap();
+        thread.recv_timeout(Duration::from_secs(10)).unwrap() == std::thread::current().id()
+    }
+
+    #[test]
+    fn a_call_alone_need_not_wake_the_thread() {
+        // Unless other tests keep it awake.
+        assert!((0..100_000).any(|_| begins_here(MayBegin::HereAlone)));
+        assert!(!(0..1000).any(|_| begins_here(MayBegin::There)));
+        call_started();
+        call_started();
+        assert!(!(0..1000).any(|_| begins_here(MayBegin::Here)));
+        call_ended();
+        call_ended();
     }
 }

@@ -147,11 +147,11 @@ impl Cluster {
     pub fn close(&self) {
         let own = Weak::clone(&self.own);
         // Behind the calls that were submitted before. Without an I/O thread there is nothing to close.
-        let _ = io_thread::submit(io_thread::Work::Task(Box::pin(async move {
+        let _ = io_thread::submit(io_thread::Work::task(async move {
             if let Some(cluster) = own.upgrade() {
                 cluster.closing.send_replace(true);
             }
-        })));
+        }));
     }
 
     /// Waits until everything is closed.

@@ -32,6 +32,16 @@ export function ferroflow(url: string): LockClient {
 
 const RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
+/** The same with a function that runs under the lock. */
+function withLock(url: string): LockClient {
+  const locks = new RedisLockManager(url, { defaultTTL: TTL })
+  return {
+    name: 'ferroflow withLock',
+    acquire: (key) => locks.withLock(key, () => () => Promise.resolve()),
+    close: () => locks.close(),
+  }
+}
+
 /** As the replaced packages document it: another attempt every 100 ms, 50 times. */
 export function poller(url: string): LockClient {
   const redis = new Redis(url)
@@ -82,3 +92,11 @@ export function semaphore(url: string): LockClient {
 export function lockClients(url: string): LockClient[] {
   return [ferroflow(url), poller(url), redlock(url), semaphore(url)]
 }
+
+/** Those whose uncontended pairs are compared, the one that the others are measured by last. */
+export const PAIR_CLIENTS: readonly ((url: string) => LockClient)[] = [
+  ferroflow,
+  withLock,
+  semaphore,
+  redlock,
+]

@@ -7,13 +7,12 @@ import { Child } from '../__test__/helpers/child.js'
 import type { RedisServer } from '../__test__/helpers/redis-server.js'
 import { median } from '../__test__/helpers/wait.js'
 import { RedisLockManager } from '../index.js'
-import { ferroflow, type LockClient, lockClients, redlock, semaphore, TTL } from './lock-clients.js'
+import { type LockClient, lockClients, PAIR_CLIENTS, TTL } from './lock-clients.js'
+import { IN_FLIGHT, type Round } from './lock-pairs.js'
 
 export async function measureLocks(server: RedisServer): Promise<void> {
   await measureHandOver(server)
-  await measurePairs([ferroflow(server.url), redlock(server.url), semaphore(server.url)])
-  // By itself: the AsyncLocalStorage that it needs makes every promise of a process dearer on Node 20.
-  await measurePairs([withLock(server.url), redlock(server.url)])
+  await measurePairs(server)
   await measureChecks(server)
   await measureHolding(server)
 }
@@ -66,75 +65,43 @@ async function handOver(
   return Number(BigInt(moment) - released) / 1e6
 }
 
-const IN_FLIGHT = 64
-/** Many short turns: the speed of a machine changes within seconds, and each turn is compared with its neighbour. */
+/** Many short turns: the speed of a machine changes within seconds, and each turn is compared with its neighbours. */
 const ROUNDS = 25
-const ROUND_MS = 200
 const WARM_UP = 3
-/** What must be reached, as a multiple of redlock. */
-const PAIRS_GOAL = { client: 'ferroflow acquire, release', ratio: 3 }
+/** What the first must reach, as a multiple of redlock. */
+const PAIRS_GOAL = 3
 
-/** The same with a function that runs under the lock. */
-function withLock(url: string): LockClient {
-  const locks = new RedisLockManager(url, { defaultTTL: TTL })
-  return {
-    name: 'ferroflow withLock',
-    acquire: (key) => locks.withLock(key, () => () => Promise.resolve()),
-    close: () => locks.close(),
-  }
-}
-
-interface Round {
-  /** Pairs a second. */
-  rate: number
-  /** CPU time of this process, all threads, microseconds a pair. */
-  cpu: number
-}
-
-async function round(client: LockClient): Promise<Round> {
-  let pairs = 0
-  const cpu = process.cpuUsage()
-  const start = performance.now()
-  const end = start + ROUND_MS
-  const caller = async (_: unknown, index: number): Promise<void> => {
-    while (performance.now() < end) {
-      const release = await client.acquire(`pair ${index}`)
-      await release()
-      pairs++
-    }
-  }
-  await Promise.all(Array.from({ length: IN_FLIGHT }, caller))
-  const seconds = (performance.now() - start) / 1000
-  const { user, system } = process.cpuUsage(cpu)
-  return { rate: pairs / seconds, cpu: (user + system) / pairs }
-}
-
-/** Locks that nobody else wants. Clients take turns, the second being redlock; what is said is the median of all turns. */
-async function measurePairs(clients: readonly LockClient[]): Promise<void> {
-  const rounds = new Map(clients.map((client) => [client, [] as Round[]]))
+/** Locks that nobody else wants. Each client has a process of its own, as in real life, and they take turns. */
+async function measurePairs({ url }: RedisServer): Promise<void> {
+  const processes = PAIR_CLIENTS.map((_, index) =>
+    fork(join(__dirname, 'lock-pairs.ts'), [url, String(index)], { execArgv: ['--import', 'tsx'] }),
+  )
+  const rounds = processes.map((): Round[] => [])
   for (let turn = -WARM_UP; turn < ROUNDS; turn++) {
-    for (const client of clients) {
-      const measured = await round(client)
-      if (turn >= 0) rounds.get(client)!.push(measured)
+    for (const [index, child] of processes.entries()) {
+      const measured = once(child, 'message')
+      child.send('round')
+      const [round] = (await measured) as [Round]
+      if (turn >= 0) rounds[index]!.push(round)
     }
   }
-  const medianOf = (client: LockClient, figure: (round: Round, turn: number) => number): number =>
-    median(rounds.get(client)!.map(figure))
-  const baseRate = (turn: number): number => rounds.get(clients[1]!)![turn]!.rate
-  console.log(`Acquire and release, ${IN_FLIGHT} in flight, nobody waits (x redlock)\n`)
+  const base = rounds.at(-1)!
+  console.log(
+    `Acquire and release, ${IN_FLIGHT} in flight, nobody waits, a process each: medians of the turns\n`,
+  )
   console.log('| client | pairs | x redlock | CPU per pair |')
   console.log('|---|---|---|---|')
-  for (const client of clients) {
-    const rate = medianOf(client, (measured) => measured.rate)
-    const ratio = medianOf(client, (measured, turn) => measured.rate / baseRate(turn))
-    const cpu = medianOf(client, (measured) => measured.cpu)
-    const goal = client.name === PAIRS_GOAL.client ? ` (goal ${PAIRS_GOAL.ratio})` : ''
+  for (const [index, own] of rounds.entries()) {
+    const rate = median(own.map((round) => round.rate))
+    const ratio = median(own.map((round, turn) => round.rate / base[turn]!.rate))
+    const cpu = median(own.map((round) => round.cpu))
+    const goal = index === 0 ? ` (goal ${PAIRS_GOAL})` : ''
     console.log(
-      `| ${client.name} | ${(rate / 1000).toFixed(1)} k/s | ${ratio.toFixed(2)}${goal} | ${cpu.toFixed(1)} µs |`,
+      `| ${own[0]!.name} | ${(rate / 1000).toFixed(1)} k/s | ${ratio.toFixed(2)}${goal} | ${cpu.toFixed(1)} µs |`,
     )
   }
   console.log()
-  for (const client of clients) await client.close()
+  for (const child of processes) child.disconnect()
 }
 
 const CHECKS = 1_000_000

@@ -12,6 +12,10 @@ import { RedisServer } from '../helpers/redis-server'
 const FIRST_CALL_MS = 1000
 const DEADLINE_MS = 5000
 const MARGIN_MS = 250
+/** How long a connection is idle before the stop, where that matters: its deadlines are over then. */
+const IDLE_MS = 2500
+/** So long after the stop the I/O thread has noticed it. */
+const NOTICED_MS = 200
 /** Long beside the pause of the short form. */
 const REDIAL_MS = 60_000
 
@@ -69,14 +73,20 @@ class Forgetful implements AsyncDisposable {
   }
 }
 
-/** Stops the program, lets something happen meanwhile, and has it call as soon as it goes on. */
-async function callAfterStop(program: Program, meanwhile: () => void): Promise<{ code: string; ms: number }> {
+/** Stops the program, lets something happen meanwhile, and has it call so long after it goes on. */
+async function callAfterStop(
+  program: Program,
+  meanwhile: () => void,
+  afterMs = 0,
+): Promise<{ code: string; ms: number }> {
   await program.printed(/^up$/m)
   program.kill('SIGSTOP')
   meanwhile()
   // How long it is stopped is what is tested.
   await delay(run.seconds * 1000)
   program.kill('SIGCONT')
+  // That the I/O thread has noticed the pause is part of what is tested.
+  if (afterMs > 0) await delay(afterMs)
   program.kill('SIGUSR2')
   const [, code = '', ms] = await program.printed(/^call 1 (\w+) (\d+)$/m, DEADLINE_MS + 5000)
   console.log(`${code} after ${ms} ms`)
@@ -109,6 +119,19 @@ describe('a process that was stopped', { concurrency: true }, () => {
     // What is long is what TCP keepalive says, 30 s unless it is given.
     await using program = start(await proxy.listen(), run.seconds > 30 ? {} : { keepAlive: 1000 })
     const { code, ms } = await callAfterStop(program, () => proxy.forget())
+    assert.equal(code, 'done')
+    assert.ok(ms <= FIRST_CALL_MS, `${ms} ms`)
+  })
+
+  // Then nothing of the connection is due during the stop or after it, whose end might notice it.
+  it('whose half-open connection had long been idle: nothing is sent before the server has answered', async () => {
+    await using server = await RedisServer.start()
+    await using proxy = new Forgetful(server.port)
+    const keepAlive = run.seconds > 30 ? {} : { keepAlive: 1000 }
+    await using program = start(await proxy.listen(), { ...keepAlive, commandTimeout: IDLE_MS / 2 })
+    await program.printed(/^up$/m)
+    await delay(IDLE_MS)
+    const { code, ms } = await callAfterStop(program, () => proxy.forget(), NOTICED_MS)
     assert.equal(code, 'done')
     assert.ok(ms <= FIRST_CALL_MS, `${ms} ms`)
   })

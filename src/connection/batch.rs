@@ -1,5 +1,5 @@
 //! The batcher: commands wait here, leave together as one pipeline, and get their replies in order. A state machine
-//! without I/O; [`super::drive`] moves the bytes.
+//! without I/O of its own; [`super::drive`] and [`super::bypass`] move the bytes.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -164,7 +164,7 @@ impl Batch {
     pub fn open(&mut self, bypass: Bypass) {
         self.gate = Gate::Open;
         self.bypass = bypass;
-        self.output.clear();
+        self.held_back = false;
         self.buffered = 0;
         self.written = 0;
         self.timeouts = 0;

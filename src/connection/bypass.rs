@@ -1,5 +1,5 @@
-//! The way of commands past the driver: a thread that makes many calls at once writes them to the socket itself, as far
-//! as that takes them, and the driver need not be woken for them.
+//! The way of commands past the driver: the thread that makes a call, or many at once, writes them to the socket itself,
+//! as far as that takes them, and the driver need not be woken for them.
 
 use std::io::Write;
 use std::task::Waker;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::dial::Stream;
-use super::node::Node;
+use super::handshake::Session;
+use super::node::{Node, Role};
 use crate::runtime::{here, pause};
 
 /// How soon the driver looks by itself at what was sent past it: whether it has a deadline, whether the server is heard.
@@ -22,16 +22,18 @@ pub struct Bypass {
     writer: Option<Box<dyn Write + Send>>,
     /// When the driver looks again, whatever happens.
     pub alarm: Option<Instant>,
-}
-
-impl Bypass {
-    /// The way to this stream.
-    pub fn to(stream: &Stream) -> Self {
-        Self { writer: stream.writer().ok(), alarm: None }
-    }
+    /// After how many pauses of the process the server was there. `None` until the driver has begun.
+    pub pauses: Option<u64>,
 }
 
 impl Node {
+    /// The way past the driver of a new connection, if there is one.
+    pub(super) fn bypass(&self, session: &Session) -> Bypass {
+        let allowed = self.overseer.as_ref().is_none_or(|overseer| overseer.allows_bypass());
+        let writer = (allowed && self.role == Role::Commands).then(|| session.stream.writer().ok());
+        Bypass { writer: writer.flatten(), ..Bypass::default() }
+    }
+
     /// Wakes the driver for what waits, or sends it from here once everything has begun that begins here.
     pub(super) fn move_on(&self, driver: Waker) {
         let this = self.this.clone();
@@ -47,11 +49,11 @@ impl Node {
 
     /// Sends what waits. `false` if the driver is needed, for that or for what follows.
     fn send_here(&self, driver: &Waker) -> bool {
+        let mut batch = self.batch();
         // After a pause, the driver asks first whether the server is still there.
-        if pause::is_likely() {
+        if batch.bypass.pauses.is_none_or(pause::since) {
             return false;
         }
-        let mut batch = self.batch();
         let Some(bytes) = write(&mut batch) else { return false };
         let commands = batch.wrote(bytes);
         let in_time = Instant::now() + LOOKED_AT_WITHIN;
@@ -76,7 +78,8 @@ fn write(batch: &mut Batch) -> Option<usize> {
     }
     let mut writer = batch.bypass.writer.take()?;
     batch.fill();
-    let written = writer.write(batch.output());
+    // The driver may have come first.
+    let written = if batch.output().is_empty() { Ok(0) } else { writer.write(batch.output()) };
     batch.bypass.writer = Some(writer);
     written.ok()
 }

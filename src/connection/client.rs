@@ -90,7 +90,7 @@ impl Client {
         }
     }
 
-    /// Queues a command. The sink gets its outcome, by `deadline` at the latest. I/O thread only.
+    /// Queues a command. The sink gets its outcome, by `deadline` at the latest. In a cluster: I/O thread only.
     pub fn send(&self, command: Command, deadline: Instant, sink: Sink) {
         match &self.topology {
             Topology::Node(node) => node.send(command, deadline, sink),

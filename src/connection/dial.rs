@@ -37,6 +37,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => {
                 let socket = socket2::SockRef::from(stream).try_clone()?;
+                // On Windows, a copy may not take this over.
+                socket.set_nonblocking(true)?;
                 Ok(Box::new(std::net::TcpStream::from(socket)))
             }
             #[cfg(unix)]

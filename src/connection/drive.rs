@@ -49,6 +49,7 @@ pub async fn drive(node: &Node, session: Session) -> Error {
         close_by: None,
         abandon_by: None,
         pauses: Pauses::watch(),
+        told_of_pauses: None,
         validate_by: None,
         look_at: None,
         looks_since: Instant::now(),
@@ -69,6 +70,8 @@ struct Driver<'node> {
     /// Set once the connection is to be given up.
     abandon_by: Option<Instant>,
     pauses: Pauses,
+    /// After how many of them others may send past this driver.
+    told_of_pauses: Option<u64>,
     /// Set after a long pause, until the server has shown that it is there.
     validate_by: Option<Instant>,
     /// Set while replies are awaited: when to look whether anything was heard.
@@ -226,9 +229,17 @@ impl Driver<'_> {
             ));
         }
         let long = self.node.config.keep_alive().unwrap_or(LONG_PAUSE);
-        if self.pauses.news().is_some_and(|pause| pause > long) {
-            self.node.batch().send_first(ping());
-            self.validate_by = Some(now + VALIDATE_WITHIN);
+        let pause = self.pauses.news();
+        let known = Some(self.pauses.known());
+        if self.told_of_pauses != known {
+            let mut batch = self.node.batch();
+            if pause.is_some_and(|pause| pause > long) {
+                batch.send_first(ping());
+                batch.hold_back(true);
+                self.validate_by = Some(now + VALIDATE_WITHIN);
+            }
+            batch.bypass.pauses = known;
+            self.told_of_pauses = known;
         }
         Poll::Pending
     }

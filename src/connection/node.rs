@@ -1,5 +1,5 @@
-//! A connection to one server that redials for ever, wherever that server is. One driver task on the I/O thread owns the socket; everyone
-//! else only touches the batch.
+//! A connection to one server that redials for ever, wherever that server is. One driver task on the I/O thread owns the
+//! socket; everyone else only touches the batch, which may lead past the driver.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,6 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::batch::Batch;
-use super::bypass::Bypass;
 use super::census;
 use super::command::Command;
 use super::config::{Config, Endpoint};
@@ -337,7 +336,7 @@ impl Node {
         self.abandoned.store(false, Ordering::Relaxed);
         self.wishes.take();
         let mut batch = self.batch();
-        batch.open(Bypass::to(&session.stream));
+        batch.open(self.bypass(session));
         if self.is_closing() {
             batch.finish(closed_error());
         }

@@ -27,6 +27,11 @@ pub(super) trait Overseer: Send + Sync {
     /// A node begins to exist.
     fn started(&self, _node: &Arc<Node>) {}
 
+    /// Whether commands may be written to the node by the threads that make calls.
+    fn allows_bypass(&self) -> bool {
+        true
+    }
+
     /// Whether many others may have been told of this node in the same moment, so that even the first attempt to
     /// connect is put off for a part of the time between two.
     fn is_one_of_many(&self) -> bool {

@@ -50,8 +50,8 @@ pub async fn acquire(
     trial.go_on(locks, claim, first, given_up).await
 }
 
-/// Acquires a lock that nobody gives up but the owner of all locks, by closing them, and calls `then` on the I/O
-/// thread. The first attempt is no task of its own: it leaves and ends with all others of its round.
+/// Acquires a lock that nobody gives up but the owner of all locks, by closing them, and calls `then`, mostly
+/// on the I/O thread. The first attempt is no task of its own: it leaves and ends with all others of its round.
 pub fn acquire_then(
     locks: &Arc<Locks>,
     request: Request,

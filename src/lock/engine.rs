@@ -236,7 +236,7 @@ impl Locks {
         Ok(ownership)
     }
 
-    /// Frees a lock, and calls `then` on the I/O thread.
+    /// Frees a lock, and calls `then`, mostly on the I/O thread.
     pub fn release(
         self: &Arc<Self>,
         key: String,

@@ -1,5 +1,5 @@
-//! What is asked of the store at the same time, and so may be asked together. The first of a round of the I/O thread
-//! waits until the others of that round have come, which costs nobody anything.
+//! What is asked of the store at the same time, and so may be asked together. The first of a round of the I/O thread, or
+//! of a burst of calls, waits until the others have come, which costs nobody anything.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,7 +88,7 @@ impl Round {
 }
 
 impl Locks {
-    /// Makes an attempt, and calls `then` on the I/O thread.
+    /// Makes an attempt, and calls `then`, mostly on the I/O thread.
     pub(super) fn attempt_then(
         self: &Arc<Self>,
         claim: Claim,
@@ -107,7 +107,7 @@ impl Locks {
         answer.await.ok().flatten().unwrap_or_else(|| Err(unanswered()))
     }
 
-    /// Frees a lock, and calls `then` on the I/O thread. `is_ours`: it was acquired here, and is ours by our own clock.
+    /// Frees a lock, and calls `then`, mostly on the I/O thread. `is_ours`: it was acquired here, and is ours by our own clock.
     pub(super) fn release_then(
         self: &Arc<Self>,
         lock: (String, String),

@@ -85,9 +85,8 @@ impl Kept {
             }
             keeping.over = true;
             keeping.watched = false;
-            let work = mem::take(&mut keeping.work);
-            drop(keeping);
-            io_thread::submit_all(work);
+            // Before anybody else may see that it is over: what is called afterwards comes after it.
+            io_thread::submit_all(mem::take(&mut keeping.work));
             return;
         }
     }

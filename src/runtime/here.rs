@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
 use tokio::runtime::Handle;
 
@@ -45,11 +45,12 @@ pub(super) fn is_beginning() -> bool {
 fn begin_task(mut task: Task) {
     let begun = Arc::new(Begun::default());
     let waker = Waker::from(Arc::clone(&begun));
-    let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker))));
     // One that panicked is dropped, as it would be on the I/O thread.
-    if matches!(polled, Ok(Poll::Pending)) {
-        begun.rest().wait(task);
-    }
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            begun.rest().wait(task);
+        }
+    }));
 }
 
 /// A task that has begun. The I/O thread gets it when there is something to do for it.
@@ -94,6 +95,7 @@ impl Wake for Begun {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, channel};
+    use std::task::Poll;
     use std::thread::{self, ThreadId};
     use std::time::Duration;
 

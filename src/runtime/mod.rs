@@ -5,8 +5,8 @@
 //! 1. On a JavaScript thread, [`Environment::submit`] creates a promise, puts the call on the submission queue and
 //!    wakes the I/O thread if it sleeps.
 //! 2. The I/O thread ([`io_thread`]) takes the whole queue. A single command goes straight to its connection's
-//!    batch; anything longer runs as a task. The connections then write one pipeline each. Of many calls at once, some
-//!    begin on the JavaScript thread already ([`here`]).
+//!    batch; anything longer runs as a task. The connections then write one pipeline each. A call
+//!    that is alone and some of many at once begin on the JavaScript thread already ([`here`]).
 //! 3. A finished call goes onto the completion list of its environment ([`completion`]). One wake follows per
 //!    batch, however many calls it holds.
 //! 4. The JavaScript thread drains the list in slices ([`environment`]), resolving or rejecting each promise.

@@ -38,11 +38,16 @@ impl Pauses {
         WATCHERS.fetch_add(1, Ordering::AcqRel);
         if !BEATING.swap(true, Ordering::AcqRel) {
             // Until now nobody showed a sign of life.
-            remember();
+            remember(now());
             // Without an I/O thread there is nothing that could be paused.
             let _ = io_thread::spawn(beat());
         }
         Self { known: PAUSES.load(Ordering::Acquire) }
+    }
+
+    /// How many pauses are known, of all since the process started.
+    pub fn known(&self) -> u64 {
+        self.known
     }
 
     /// How long the process was paused, if it was since this was asked before.
@@ -69,19 +74,22 @@ impl Drop for Pauses {
 /// Shows a sign of life, and notices that there was none for long. I/O thread only, before anything else that it does
 /// after it slept.
 pub fn look() {
-    let before = seen();
-    let now = remember();
-    let away = between(before, now);
+    let now = now();
+    let away = between(seen(), now);
     if away >= NOTICEABLE_MILLIS && BEATING.load(Ordering::Acquire) {
         LENGTH.store(away, Ordering::Release);
         ENDED_AT.store(now.0, Ordering::Release);
         PAUSES.fetch_add(1, Ordering::AcqRel);
     }
+    // At last, so that nobody takes a pause for noticed that is not counted.
+    remember(now);
 }
 
-/// Whether the process was paused and the I/O thread has yet to notice: it would be late, at least.
-pub fn is_likely() -> bool {
-    BEATING.load(Ordering::Acquire) && between(seen(), now()) >= NOTICEABLE_MILLIS
+/// Whether the process was paused since so many pauses were known, or seems to have been.
+pub fn since(known: u64) -> bool {
+    // The I/O thread has yet to look, or is late at least.
+    let unnoticed = BEATING.load(Ordering::Acquire) && between(seen(), now()) >= NOTICEABLE_MILLIS;
+    unnoticed || PAUSES.load(Ordering::Acquire) != known
 }
 
 /// Milliseconds by both clocks.
@@ -95,11 +103,9 @@ fn seen() -> Moment {
     (SEEN_AT.load(Ordering::Acquire), SEEN_AT_WALL.load(Ordering::Acquire))
 }
 
-fn remember() -> Moment {
-    let now = now();
+fn remember(now: Moment) {
     SEEN_AT.store(now.0, Ordering::Release);
     SEEN_AT_WALL.store(now.1, Ordering::Release);
-    now
 }
 
 fn between(before: Moment, after: Moment) -> u64 {

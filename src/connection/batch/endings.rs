@@ -14,6 +14,7 @@ impl Batch {
     pub fn lost(&mut self, reason: &Error) -> Vec<Settled> {
         let written = self.written;
         self.bypass = Bypass::default();
+        self.output.clear();
         self.untouched = 0;
         let mut settled = Vec::new();
         for Sent { mut request, start, .. } in std::mem::take(&mut self.sent).into_iter().rev() {

@@ -39,7 +39,7 @@ impl Write for Socket {
 
 fn open(socket: &Socket) -> Batch {
     let mut batch = Batch::new(Limits { commands: 10, bytes: 1000 });
-    batch.open(Bypass { writer: Some(Box::new(socket.clone())), alarm: None });
+    batch.open(Bypass { writer: Some(Box::new(socket.clone())), ..Bypass::default() });
     batch
 }
 

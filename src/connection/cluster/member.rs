@@ -31,6 +31,11 @@ pub(super) struct Member {
 
 #[async_trait]
 impl Overseer for Member {
+    fn allows_bypass(&self) -> bool {
+        // Nodes come and go on the I/O thread, and so do the calls that are made of them.
+        false
+    }
+
     fn is_one_of_many(&self) -> bool {
         !self.at_once
     }

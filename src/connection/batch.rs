@@ -83,7 +83,7 @@ impl Batch {
             pending_bytes: 0,
             sent: VecDeque::new(),
             untouched: 0,
-            output: BytesMut::with_capacity(16 * 1024),
+            output: BytesMut::new(),
             buffered: 0,
             written: 0,
             timeouts: 0,

@@ -1,5 +1,6 @@
 //! How requests end that get no reply: with their connection, with their owner, or with their time.
 
+use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::{Batch, Gate, Sent};
@@ -14,7 +15,8 @@ impl Batch {
     pub fn lost(&mut self, reason: &Error) -> Vec<Settled> {
         let written = self.written;
         self.bypass = Bypass::default();
-        self.output.clear();
+        // With what it has grown to.
+        self.output = BytesMut::new();
         self.untouched = 0;
         let mut settled = Vec::new();
         for Sent { mut request, start, .. } in std::mem::take(&mut self.sent).into_iter().rev() {

@@ -30,8 +30,6 @@ export function ferroflow(url: string): LockClient {
   }
 }
 
-const RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
-
 /** The same with a function that runs under the lock. */
 function withLock(url: string): LockClient {
   const locks = new RedisLockManager(url, { defaultTTL: TTL })
@@ -41,6 +39,8 @@ function withLock(url: string): LockClient {
     close: () => locks.close(),
   }
 }
+
+const RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 /** As the replaced packages document it: another attempt every 100 ms, 50 times. */
 export function poller(url: string): LockClient {

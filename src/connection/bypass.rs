@@ -36,15 +36,14 @@ impl Node {
 
     /// Wakes the driver for what waits, or sends it from here once everything has begun that begins here.
     pub(super) fn move_on(&self, driver: Waker) {
-        let this = self.this.clone();
-        let awaited = driver.clone();
-        let put_off = here::put_off(move || match this.upgrade() {
-            Some(node) if node.send_here(&awaited) => {}
-            _ => awaited.wake(),
-        });
-        if !put_off {
-            driver.wake();
+        if !here::is_beginning() {
+            return driver.wake();
         }
+        let this = self.this.clone();
+        here::put_off(move || match this.upgrade() {
+            Some(node) if node.send_here(&driver) => {}
+            _ => driver.wake(),
+        });
     }
 
     /// Sends what waits. `false` if the driver is needed, for that or for what follows.

@@ -38,7 +38,7 @@ pub fn put_off(later: impl FnOnce() + 'static) -> bool {
 }
 
 /// Whether something is beginning on this thread now.
-pub(super) fn is_beginning() -> bool {
+pub fn is_beginning() -> bool {
     PUT_OFF.with_borrow(Option::is_some)
 }
 

@@ -229,7 +229,7 @@ fn acquire<'env>(env: &'env Env, held: &Held<Locks>, wanted: LockRequest) -> nap
         Err(error) => settler.settle(Err(error)),
         Ok((request, locks)) => acquire_then(&locks, request, |locks, acquisition| {
             settler.settle(match acquisition {
-                Acquisition { outcome: Outcome::Granted { token, fence }, machine, claim } => {
+                Acquisition { outcome: Outcome::Granted { token, fence }, machine, claim, .. } => {
                     locks.remember(token.clone(), claim.key, fence, machine.valid_until());
                     Ok(Output::text(token))
                 }

@@ -38,6 +38,8 @@ pub struct Acquisition {
     pub outcome: Outcome,
     /// The claim that the last attempt made.
     pub claim: Claim,
+    /// Closing waits until somebody has taken note of this.
+    _underway: Underway,
 }
 
 /// Acquires a lock, unless `given_up` resolves first.
@@ -81,7 +83,7 @@ struct Trial {
     generation: u32,
     since: Instant,
     /// Closing waits for it, since it may come to hold a lock.
-    _underway: Underway,
+    underway: Underway,
 }
 
 /// What an acquisition comes to next.
@@ -106,7 +108,7 @@ impl Trial {
             replicas,
         };
         let mut trial =
-            Self { machine, signature, generation: 0, since: Instant::now(), _underway: locks.begin() };
+            Self { machine, signature, generation: 0, since: Instant::now(), underway: locks.begin() };
         let step = trial.carry_out(locks, &mut claim, [first]);
         (trial, claim, step)
     }
@@ -195,7 +197,7 @@ impl Trial {
             Outcome::Abandoned => LOCKS.abandoned.add(1),
             Outcome::Failed(_) => LOCKS.failed.add(1),
         }
-        Acquisition { machine: self.machine, outcome, claim }
+        Acquisition { machine: self.machine, outcome, claim, _underway: self.underway }
     }
 }
 

@@ -160,6 +160,11 @@ impl Locks {
         self.floor.fetch_max(fence, Ordering::Relaxed);
         let held = Held { key, fence, since: (self.now)(), listed: false, keeper };
         let mut all = self.held();
+        if self.is_closing() {
+            // Closing may have taken out already what it frees.
+            drop(all);
+            return self.free_too_late(&token, held);
+        }
         // Tokens that were never released are forgotten now and then; those that the list has, when it is kept.
         if all.len() >= self.forget_at.load(Ordering::Relaxed) {
             all.retain(|_, held| held.listed || !held.is_over((self.now)()));
@@ -170,6 +175,18 @@ impl Locks {
         if self.listed {
             self.index.changed(self);
         }
+    }
+
+    /// Frees, in the background, what was granted while everything was being closed.
+    fn free_too_late(self: &Arc<Self>, token: &str, Held { key, keeper, .. }: Held) {
+        let valid_until = match keeper {
+            Keeper::Until(moment) => moment,
+            Keeper::Task(keeper, valid_until) => {
+                drop(keeper.upgrade().map(|keeper| keeper.send(Ask::Close)));
+                valid_until.load(Ordering::Acquire)
+            }
+        };
+        self.free_later(&key, token, valid_until);
     }
 
     fn measure(&self, held: &Held) {

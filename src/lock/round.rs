@@ -172,7 +172,7 @@ impl Locks {
             group.answer(answers);
         });
         let attempts = attempts.split(most).into_iter().map(async |group| {
-            // Closing first: a grant that is taken note of afterwards is released by nobody.
+            // Closing first: what is granted afterwards is for nobody.
             let answers = tokio::select! {
                 biased;
                 () = self.until_closing() => group.questions.iter().map(|_| None).collect(),

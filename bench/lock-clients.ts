@@ -75,6 +75,17 @@ export function redlock(url: string): LockClient {
   }
 }
 
+/** The same with a function that runs under the lock. */
+function redlockUsing(url: string): LockClient {
+  const redis = new Redis(url)
+  const locks = new Redlock([redis])
+  return {
+    name: '@sesamecare-oss/redlock using',
+    acquire: (key) => locks.using([key], TTL, async () => () => Promise.resolve()),
+    close: () => redis.disconnect(),
+  }
+}
+
 export function semaphore(url: string): LockClient {
   const redis = new Redis(url)
   return {
@@ -97,6 +108,7 @@ export function lockClients(url: string): LockClient[] {
 export const PAIR_CLIENTS: readonly ((url: string) => LockClient)[] = [
   ferroflow,
   withLock,
+  redlockUsing,
   semaphore,
   redlock,
 ]

@@ -1,10 +1,12 @@
 //! The way of commands past the driver: the thread that makes a call, or many at once, writes them to the socket itself,
 //! as far as that takes them, and the driver need not be woken for them.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::net::Shutdown;
 use std::task::Waker;
 use std::time::Duration;
 
+use socket2::Socket;
 use tokio::time::Instant;
 
 use super::batch::Batch;
@@ -19,19 +21,53 @@ const LOOKED_AT_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Bypass {
     /// Another handle of the socket, if there is one and it takes bytes as they are.
-    writer: Option<Box<dyn Write + Send>>,
+    outlet: Option<Box<dyn Outlet>>,
     /// When the driver looks again, whatever happens.
     pub alarm: Option<Instant>,
     /// After how many pauses of the process the server was there. `None` until the driver has begun.
     pub pauses: Option<u64>,
 }
 
+/// Where bytes leave.
+pub trait Outlet: Write + Send {
+    /// Another handle of the socket.
+    fn copy(&self) -> io::Result<Socket>;
+
+    /// Ends the connection, whoever else has a handle of it.
+    fn end(&self);
+}
+
+impl Outlet for Socket {
+    fn copy(&self) -> io::Result<Socket> {
+        self.try_clone()
+    }
+
+    fn end(&self) {
+        // What the server has ended is over already.
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
+impl Bypass {
+    /// Another handle of the socket, if it is written to past the driver.
+    pub(super) fn copy_socket(&self) -> Option<Socket> {
+        self.outlet.as_ref()?.copy().ok()
+    }
+
+    /// Ends the connection. Without a handle here, there is none elsewhere.
+    pub(super) fn end(&self) {
+        if let Some(outlet) = &self.outlet {
+            outlet.end();
+        }
+    }
+}
+
 impl Node {
     /// The way past the driver of a new connection, if there is one.
     pub(super) fn bypass(&self, session: &Session) -> Bypass {
         let allowed = self.overseer.as_ref().is_none_or(|overseer| overseer.allows_bypass());
-        let writer = (allowed && self.role == Role::Commands).then(|| session.stream.writer().ok());
-        Bypass { writer: writer.flatten(), ..Bypass::default() }
+        let socket = (allowed && self.role == Role::Commands).then(|| session.stream.socket().ok()).flatten();
+        Bypass { outlet: socket.map(|socket| Box::new(socket) as Box<dyn Outlet>), ..Bypass::default() }
     }
 
     /// Wakes the driver for what waits, or sends it from here once everything has begun that begins here.
@@ -40,14 +76,15 @@ impl Node {
             return driver.wake();
         }
         let this = self.this.clone();
+        let in_burst = here::is_burst();
         here::put_off(move || match this.upgrade() {
-            Some(node) if node.send_here(&driver) => {}
+            Some(node) if node.send_here(&driver, in_burst) => {}
             _ => driver.wake(),
         });
     }
 
     /// Sends what waits. `false` if the driver is needed, for that or for what follows.
-    fn send_here(&self, driver: &Waker) -> bool {
+    fn send_here(&self, driver: &Waker, in_burst: bool) -> bool {
         let mut batch = self.batch();
         // After a pause, the driver asks first whether the server is still there.
         if batch.bypass.pauses.is_none_or(pause::since) {
@@ -66,6 +103,9 @@ impl Node {
         drop(batch);
         self.metrics.commands.add(commands);
         self.metrics.bytes_sent.add(bytes);
+        if in_burst {
+            self.borrow_reading();
+        }
         done
     }
 }
@@ -75,11 +115,11 @@ fn write(batch: &mut Batch) -> Option<usize> {
     if !batch.may_send() || !batch.output().is_empty() {
         return None;
     }
-    let mut writer = batch.bypass.writer.take()?;
+    let mut outlet = batch.bypass.outlet.take()?;
     batch.fill();
     // The driver may have come first.
-    let written = if batch.output().is_empty() { Ok(0) } else { writer.write(batch.output()) };
-    batch.bypass.writer = Some(writer);
+    let written = if batch.output().is_empty() { Ok(0) } else { outlet.write(batch.output()) };
+    batch.bypass.outlet = Some(outlet);
     written.ok()
 }
 

@@ -1,11 +1,13 @@
 //! From an endpoint to a connected stream: TCP, Unix domain socket, TLS over TCP.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::mem;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::client::TlsStream;
@@ -28,26 +30,60 @@ pub enum Stream {
     /// Unix domain socket.
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
+    /// A socket of the other kinds without TLS, which wakes nobody.
+    Unattended(Socket),
+    /// What is left when the system refuses to change between the two.
+    Gone,
 }
 
 impl Stream {
-    /// Another handle of the socket, which takes bytes from any thread and never blocks it. An error where bytes are not
-    /// sent as they are.
-    pub fn writer(&self) -> io::Result<Box<dyn io::Write + Send>> {
-        match self {
-            Stream::Tcp(stream) => {
-                let socket = socket2::SockRef::from(stream).try_clone()?;
-                // On Windows, a copy may not take this over.
-                socket.set_nonblocking(true)?;
-                Ok(Box::new(std::net::TcpStream::from(socket)))
-            }
+    /// Another handle of the socket, which takes and gives bytes on any thread and never blocks it. An error where bytes
+    /// are not sent as they are.
+    pub fn socket(&self) -> io::Result<Socket> {
+        let socket = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).try_clone()?,
             #[cfg(unix)]
-            Stream::Unix(stream) => {
-                let socket = socket2::SockRef::from(stream).try_clone()?;
-                Ok(Box::new(std::os::unix::net::UnixStream::from(socket)))
+            Stream::Unix(stream) => SockRef::from(stream).try_clone()?,
+            Stream::Unattended(socket) => socket.try_clone()?,
+            Stream::Tls(_) | Stream::Gone => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        // On Windows, a copy may not take this over.
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    /// Leaves it to others to notice what the socket has or takes. Reading and writing is still possible, but wakes nobody
+    /// when it becomes so, and a socket that takes nothing is an error.
+    pub fn leave(&mut self) -> io::Result<()> {
+        let socket = match mem::replace(self, Stream::Gone) {
+            Stream::Tcp(stream) => Socket::from(stream.into_std()?),
+            #[cfg(unix)]
+            Stream::Unix(stream) => Socket::from(stream.into_std()?),
+            other => {
+                *self = other;
+                return Ok(());
             }
-            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+        };
+        *self = Stream::Unattended(socket);
+        Ok(())
+    }
+
+    /// Takes [`Stream::leave`] back.
+    pub fn attend(&mut self) -> io::Result<()> {
+        *self = match mem::replace(self, Stream::Gone) {
+            #[cfg(unix)]
+            Stream::Unattended(socket) if socket.local_addr()?.is_unix() => {
+                Stream::Unix(tokio::net::UnixStream::from_std(socket.into())?)
+            }
+            Stream::Unattended(socket) => Stream::Tcp(TcpStream::from_std(socket.into())?),
+            other => other,
+        };
+        Ok(())
+    }
+
+    /// Whether whoever reads or writes is woken when that becomes possible.
+    pub fn is_attended(&self) -> bool {
+        !matches!(self, Stream::Unattended(_))
     }
 }
 
@@ -117,10 +153,10 @@ fn configure(stream: &TcpStream, keep_alive: u64) -> io::Result<()> {
     if keep_alive > 0 {
         let interval = Duration::from_millis(keep_alive);
         let keepalive = socket2::TcpKeepalive::new().with_time(interval).with_interval(interval);
-        socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
+        SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
     }
     #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     Ok(())
 }
 
@@ -148,12 +184,14 @@ pub fn errno_name(error: &io::Error) -> &'static str {
 
 /// Calls the same method on whichever stream it is.
 macro_rules! each_stream {
-    ($self:expr, $stream:ident => $call:expr) => {
+    ($self:expr, $stream:ident => $call:expr, $socket:ident => $unattended:expr) => {
         match $self.get_mut() {
             Stream::Tcp($stream) => $call,
             Stream::Tls($stream) => $call,
             #[cfg(unix)]
             Stream::Unix($stream) => $call,
+            Stream::Unattended($socket) => $unattended,
+            Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     };
 }
@@ -164,26 +202,51 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        each_stream!(self, stream => Pin::new(stream).poll_read(context, buffer))
+        each_stream!(
+            self,
+            stream => Pin::new(stream).poll_read(context, buffer),
+            socket => match socket.read(buffer.initialize_unfilled()) {
+                Ok(read) => {
+                    buffer.advance(read);
+                    Poll::Ready(Ok(()))
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        )
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        each_stream!(self, stream => Pin::new(stream).poll_write(context, bytes))
+        each_stream!(
+            self,
+            stream => Pin::new(stream).poll_write(context, bytes),
+            socket => Poll::Ready(socket.write(bytes))
+        )
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each_stream!(self, stream => Pin::new(stream).poll_flush(context))
+        each_stream!(self, stream => Pin::new(stream).poll_flush(context), _socket => Poll::Ready(Ok(())))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each_stream!(self, stream => Pin::new(stream).poll_shutdown(context))
+        each_stream!(
+            self,
+            stream => Pin::new(stream).poll_shutdown(context),
+            socket => Poll::Ready(socket.shutdown(Shutdown::Write))
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
+
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     #[tokio::test]
@@ -191,12 +254,97 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         configure(&stream, 30_000).unwrap();
-        let socket = socket2::SockRef::from(&stream);
+        let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         #[cfg(target_os = "linux")]
         {
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
         }
+    }
+
+    /// Whether somebody was woken since this was asked before.
+    #[derive(Default)]
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Something that was sent to the stream has arrived when this ends.
+    async fn send(other: &mut TcpStream, stream: &Stream, bytes: &[u8]) {
+        other.write_all(bytes).await.unwrap();
+        let socket = stream.socket().unwrap();
+        while socket.peek(&mut [std::mem::MaybeUninit::uninit(); 1]).is_err() {
+            tokio::task::yield_now().await;
+        }
+        // Whoever is to be woken is woken.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_left_wakes_nobody_until_it_is_attended_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = Stream::Tcp(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let (mut other, _) = listener.accept().await.unwrap();
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
+        let read = |stream: &mut Stream| {
+            let mut bytes = [0; 8];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(stream).poll_read(&mut Context::from_waker(&waker), &mut buffer) {
+                Poll::Ready(outcome) => outcome.map(|()| Some(buffer.filled().to_vec())),
+                Poll::Pending => Ok(None),
+            }
+        };
+        assert_eq!(read(&mut stream).unwrap(), None);
+        stream.leave().unwrap();
+        stream.leave().unwrap();
+        send(&mut other, &stream, b"one").await;
+        assert!(!bell.0.load(Ordering::SeqCst));
+        assert_eq!(read(&mut stream).unwrap().unwrap(), b"one");
+        assert_eq!(read(&mut stream).unwrap(), None);
+        stream.attend().unwrap();
+        stream.attend().unwrap();
+        assert_eq!(read(&mut stream).unwrap(), None);
+        send(&mut other, &stream, b"two").await;
+        assert!(bell.0.load(Ordering::SeqCst));
+        assert_eq!(read(&mut stream).unwrap().unwrap(), b"two");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_left_says_when_it_takes_nothing() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = Stream::Tcp(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let (other, _) = listener.accept().await.unwrap();
+        stream.leave().unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        let error = loop {
+            match Pin::new(&mut stream).poll_write(&mut context, &[0; 65_536]) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => break error,
+                Poll::Pending => unreachable!("nobody would be woken"),
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        stream.attend().unwrap();
+        assert!(Pin::new(&mut stream).poll_write(&mut context, &[0]).is_pending());
+        drop(other);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_unix_socket_stays_one() {
+        let (one, mut other) = tokio::net::UnixStream::pair().unwrap();
+        let mut stream = Stream::Unix(one);
+        stream.leave().unwrap();
+        stream.attend().unwrap();
+        assert!(matches!(stream, Stream::Unix(_)));
+        stream.write_all(b"one").await.unwrap();
+        let mut bytes = [0; 3];
+        tokio::io::AsyncReadExt::read_exact(&mut other, &mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"one");
     }
 }

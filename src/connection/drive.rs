@@ -1,22 +1,21 @@
 //! The driver of an established connection: moves bytes between the socket and the batch until one of them ends.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use redis::{PushKind, Value};
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
-use super::dial::errno_name;
+use super::dial::{Stream, errno_name};
 use super::handshake::Session;
-use super::node::{CLOSE_TIMEOUT, Node, Role, deliver, ping};
-use super::overseer::Sharded;
-use super::reply;
+use super::inbox::Inbox;
+use super::loan::{self, Look};
+use super::node::{CLOSE_TIMEOUT, Node, deliver, lock, ping};
 use crate::error::{Error, ErrorKind};
-use crate::runtime::io_thread::note_activity;
-use crate::runtime::pause::Pauses;
+use crate::runtime::pause::{self, Pauses};
 
 /// So many replies missing in a row mean that nobody is there any more.
 const DEAD_AFTER_TIMEOUTS: u32 = 3;
@@ -37,13 +36,14 @@ const LONG_PAUSE: Duration = Duration::from_secs(30);
 /// How long a connection that is given up still waits for what it was asked.
 const ABANDON_AFTER: Duration = Duration::from_millis(100);
 /// Room made in the input buffer before each read.
-const READ_SIZE: usize = 64 * 1024;
+pub(super) const READ_SIZE: usize = 64 * 1024;
 
 /// Runs until the connection is lost or closed, and says why.
 pub async fn drive(node: &Node, session: Session) -> Error {
+    *lock(&node.inbox) = Inbox::new(session.codec, session.input);
     let mut driver = Driver {
         node,
-        session,
+        stream: session.stream,
         timer: Box::pin(sleep_until(Instant::now())),
         timer_at: None,
         close_by: None,
@@ -55,13 +55,14 @@ pub async fn drive(node: &Node, session: Session) -> Error {
         looks_since: Instant::now(),
         silent_looks: 0,
         silent_since: None,
+        loan_look_at: None,
     };
     std::future::poll_fn(|context| driver.poll(context)).await
 }
 
 struct Driver<'node> {
     node: &'node Node,
-    session: Session,
+    stream: Stream,
     /// Fires at `timer_at`, for the earliest deadline of the batch.
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
@@ -80,6 +81,17 @@ struct Driver<'node> {
     looks_since: Instant,
     silent_looks: u32,
     silent_since: Option<Instant>,
+    /// Set while another thread reads: when to look after that.
+    loan_look_at: Option<Instant>,
+}
+
+impl Drop for Driver<'_> {
+    /// Nobody reads any more. Other handles of the socket are closed when their threads come to it, so the connection is
+    /// ended, that the server knows.
+    fn drop(&mut self) {
+        *lock(&self.node.inbox) = Inbox::default();
+        self.node.batch().bypass.end();
+    }
 }
 
 impl Driver<'_> {
@@ -113,110 +125,66 @@ impl Driver<'_> {
 
     /// Reads until the socket has no more, handing out replies as they are complete.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        let node = self.node;
         loop {
-            self.session.input.reserve(READ_SIZE);
-            let stream = Pin::new(&mut self.session.stream);
-            match ready!(poll_read_buf(stream, context, &mut self.session.input)) {
-                Ok(0) => return Poll::Ready(lost("ECONNRESET the server closed the connection")),
-                Ok(read) => {
-                    self.node.metrics.bytes_received.add(read);
-                    self.node.batch().heard();
+            // Once for each part, as other threads may be waiting for it.
+            let mut inbox = lock(&node.inbox);
+            if let Some(reason) = inbox.loans.take_lost() {
+                return Poll::Ready(reason);
+            }
+            match self.look_after_loan(&mut inbox) {
+                Ok(true) => return Poll::Pending,
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(lost_by(&error)),
+            }
+            inbox.input.reserve(READ_SIZE);
+            match poll_read_buf(Pin::new(&mut self.stream), context, &mut inbox.input) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(server_closed()),
+                Poll::Ready(Ok(read)) => {
+                    // Whoever had it lent is too busy to read.
+                    inbox.loans.take_back();
                     self.silent_since = None;
                     self.validate_by = None;
-                    if let Err(reason) = self.take_replies() {
+                    if let Err(reason) = node.received(&mut inbox, read) {
                         return Poll::Ready(reason);
                     }
                 }
-                Err(error) => {
-                    return Poll::Ready(lost(&format!("{} {error}", errno_name(&error))));
+                Poll::Ready(Err(error)) => return Poll::Ready(lost_by(&error)),
+                Poll::Pending if inbox.loans.is_lent() || self.stream.is_attended() => return Poll::Pending,
+                // Only now that nothing is left to read: what arrives from here on is noticed.
+                Poll::Pending => {
+                    if let Err(error) = self.stream.attend() {
+                        return Poll::Ready(lost_by(&error));
+                    }
                 }
             }
         }
     }
 
-    fn take_replies(&mut self) -> Result<(), Error> {
-        loop {
-            match self.session.codec.decode(&mut self.session.input) {
-                Ok(Some(value)) => self.take(value),
-                Ok(None) => return Ok(()),
-                Err(violation) => {
-                    let what = violation.text();
-                    return Err(lost(&format!(
-                        "the server sent something that is not the Redis protocol: {what}"
-                    )));
-                }
-            }
+    /// Whether another thread reads, and does so in time.
+    fn look_after_loan(&mut self, inbox: &mut Inbox) -> io::Result<bool> {
+        if inbox.loans.was_read() {
+            self.silent_since = None;
         }
-    }
-
-    fn take(&mut self, value: Value) {
-        let value = match value {
-            Value::Array(items) if self.node.role == Role::Subscriber => as_push(items),
-            other => other,
-        };
-        if let Value::Push { kind: PushKind::Message | PushKind::SMessage, .. } = &value {
-            // Whoever waited for it is likely to ask for something now, and to wait for the answer.
-            note_activity();
+        let is_lent = inbox.loans.is_lent();
+        let needed_here = self.node.is_closing()
+            || self.node.is_abandoned()
+            || self.validate_by.is_some()
+            || is_lent && self.told_of_pauses.is_none_or(pause::since);
+        inbox.loans.allow(!needed_here);
+        self.loan_look_at = None;
+        if !is_lent {
+            return Ok(false);
         }
-        match value {
-            Value::Push { kind: PushKind::Message, data } => {
-                if let Ok([Value::BulkString(channel), Value::BulkString(payload)]) =
-                    <[Value; 2]>::try_from(data)
-                {
-                    self.node.subscriptions.message(&channel, payload);
-                }
-            }
-            // The confirmation is the command's reply.
-            value @ Value::Push { kind: PushKind::Subscribe | PushKind::Unsubscribe, .. } => {
-                self.answer(value)
-            }
-            Value::Push { kind: PushKind::SMessage, data } => {
-                if let (Ok([Value::BulkString(channel), Value::BulkString(payload)]), Some(overseer)) =
-                    (<[Value; 2]>::try_from(data), &self.node.overseer)
-                {
-                    overseer.sharded(Sharded::Message(&channel, payload));
-                }
-            }
-            Value::Push { kind: kind @ (PushKind::SSubscribe | PushKind::SUnsubscribe), data } => {
-                if let (Some(Value::BulkString(channel)), Some(overseer)) =
-                    (data.first(), &self.node.overseer)
-                {
-                    overseer.sharded(match kind {
-                        PushKind::SSubscribe => Sharded::Joined(channel),
-                        _ => Sharded::Left(channel),
-                    });
-                    self.answer(Value::Push { kind, data });
-                }
-            }
-            Value::Push { .. } => {}
-            value => self.answer(value),
+        let now = Instant::now();
+        let look = inbox.loans.look(now);
+        if look == Look::TakeBack {
+            inbox.loans.take_back();
+        } else {
+            self.stream.leave()?;
+            self.loan_look_at = Some(now + loan::LOOK_EVERY);
         }
-    }
-
-    fn answer(&self, value: Value) {
-        if self.node.role == Role::Subscriber
-            && let Some(overseer) = &self.node.overseer
-            && !self.node.batch().oldest().is_some_and(|request| overseer.expects(request.wire(), &value))
-        {
-            return;
-        }
-        let outcome = reply::from_value(value);
-        if let (Err(error), Some(overseer)) = (&outcome, &self.node.overseer)
-            && overseer.minds(error)
-        {
-            let denial = self.node.batch().take_denial();
-            if let Some(denial) = denial {
-                let settled = self.node.batch().reply(Err(denial));
-                return deliver(settled);
-            }
-            let request = self.node.batch().take_answered();
-            if let (Some(request), Err(error)) = (request, outcome) {
-                overseer.refused(self.node, request, error);
-            }
-            return;
-        }
-        let settled = self.node.batch().reply(outcome);
-        deliver(settled);
+        Ok(look == Look::Leave)
     }
 
     /// After a long pause, asks the server for a sign of life before anything else. What was received before is read
@@ -267,12 +235,12 @@ impl Driver<'_> {
                 batch.fill();
             }
             batch.register_driver(context.waker());
-            let stream = Pin::new(&mut self.session.stream);
+            let stream = Pin::new(&mut self.stream);
             if batch.output().is_empty() {
                 drop(batch);
                 return match ready!(stream.poll_flush(context)) {
                     Ok(()) => Poll::Pending,
-                    Err(error) => Poll::Ready(lost(&format!("{} {error}", errno_name(&error)))),
+                    Err(error) => Poll::Ready(lost_by(&error)),
                 };
             }
             match ready!(stream.poll_write(context, batch.output())) {
@@ -282,7 +250,14 @@ impl Driver<'_> {
                     self.node.metrics.commands.add(commands);
                     self.node.metrics.bytes_sent.add(written);
                 }
-                Err(error) => return Poll::Ready(lost(&format!("{} {error}", errno_name(&error)))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    drop(batch);
+                    // Nobody would say when it takes more, unless it is attended.
+                    lock(&self.node.inbox).loans.take_back();
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Err(error) => return Poll::Ready(lost_by(&error)),
             }
         }
     }
@@ -318,7 +293,8 @@ impl Driver<'_> {
             }
             batch.earliest_deadline()
         };
-        let moments = [earliest, self.close_by, self.abandon_by, self.validate_by, self.look_at];
+        let moments =
+            [earliest, self.close_by, self.abandon_by, self.validate_by, self.look_at, self.loan_look_at];
         let wanted = moments.into_iter().flatten().min();
         // An earlier alarm than needed does no harm, and setting one for every request would cost.
         if let Some(wanted) = wanted
@@ -373,23 +349,14 @@ impl Driver<'_> {
     }
 }
 
-fn lost(reason: &str) -> Error {
+pub(super) fn lost(reason: &str) -> Error {
     Error::new(ErrorKind::Unavailable, reason.to_owned())
 }
 
-/// On a RESP2 subscriber connection, messages and confirmations are plain arrays.
-fn as_push(items: Vec<Value>) -> Value {
-    let kind = match items.first() {
-        Some(Value::BulkString(kind)) => match kind.as_slice() {
-            b"message" => PushKind::Message,
-            b"subscribe" => PushKind::Subscribe,
-            b"unsubscribe" => PushKind::Unsubscribe,
-            b"smessage" => PushKind::SMessage,
-            b"ssubscribe" => PushKind::SSubscribe,
-            b"sunsubscribe" => PushKind::SUnsubscribe,
-            _ => return Value::Array(items),
-        },
-        _ => return Value::Array(items),
-    };
-    Value::Push { kind, data: items.into_iter().skip(1).collect() }
+pub(super) fn lost_by(error: &io::Error) -> Error {
+    lost(&format!("{} {error}", errno_name(error)))
+}
+
+pub(super) fn server_closed() -> Error {
+    lost("ECONNRESET the server closed the connection")
 }

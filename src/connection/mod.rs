@@ -8,6 +8,8 @@
 //! - [`dial`], [`tls`], [`handshake`]: from an endpoint to a session
 //! - [`limits`]: what a server may send
 //! - [`node`], [`drive`], [`subscribe`]: one server, redialled for ever; [`overseer`]: who says which server
+//! - [`inbox`], [`replies`]: what was received, and who gets it
+//! - [`bypass`], [`loan`]: what threads that make calls write and read themselves
 //! - [`sentinel`], [`race`]: which server is the master
 //! - [`cluster`]: which node has which slot
 //! - [`client`]: what the domains use, whatever is behind it
@@ -27,13 +29,16 @@ pub mod config;
 pub mod dial;
 mod drive;
 pub mod handshake;
+mod inbox;
 mod limits;
+mod loan;
 pub mod nat_map;
 pub mod node;
 mod overseer;
 pub mod pubsub;
 mod race;
 mod redial;
+mod replies;
 pub mod reply;
 pub mod request;
 mod sentinel;

@@ -1,5 +1,5 @@
 //! A connection to one server that redials for ever, wherever that server is. One driver task on the I/O thread owns the
-//! socket; everyone else only touches the batch, which may lead past the driver.
+//! socket; everyone else only touches the batch, which may lead past the driver, and the inbox, which it may lend.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,7 @@ use super::config::{Config, Endpoint};
 use super::dial;
 use super::drive;
 use super::handshake::Session;
+use super::inbox::Inbox;
 use super::overseer::Overseer;
 use super::pubsub::Subscriptions;
 use super::redial::{Redial, Wish, Wishes};
@@ -37,6 +38,8 @@ pub struct Node {
     pub(super) this: Weak<Node>,
     pub(super) config: Config,
     batch: Mutex<Batch>,
+    /// Locked before the batch, if both are.
+    pub(super) inbox: Mutex<Inbox>,
     /// What became of the connection, for those who watch.
     pub status: StatusBoard,
     pub(super) metrics: Arc<ConnectionMetrics>,
@@ -93,6 +96,7 @@ impl Node {
         let node = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             batch: Mutex::new(Batch::new(config.limits())),
+            inbox: Mutex::default(),
             metrics: metrics::of_address(census::address_of(&config)),
             config,
             status: StatusBoard::default(),
@@ -160,14 +164,18 @@ impl Node {
 
     /// Gives the present connection up for a new one, which may lead elsewhere.
     pub(super) fn abandon(&self, reason: Error) {
-        let driver = {
-            let mut batch = self.batch();
-            if self.status.get() != Status::Ready || self.abandoned.swap(true, Ordering::Relaxed) {
-                return;
-            }
-            batch.pause(reason);
-            batch.take_driver()
-        };
+        let mut batch = self.batch();
+        if self.status.get() != Status::Ready || self.abandoned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        batch.pause(reason);
+        drop(batch);
+        self.wake_driver();
+    }
+
+    /// Has the driver look at what has changed.
+    pub(super) fn wake_driver(&self) {
+        let driver = self.batch().take_driver();
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -198,13 +206,8 @@ impl Node {
     /// Like [`Node::close`], at once. I/O thread only.
     pub(super) fn close_now(&self) {
         if !self.closing.send_replace(true) {
-            let mut batch = self.batch();
-            batch.finish(closed_error());
-            let driver = batch.take_driver();
-            drop(batch);
-            if let Some(driver) = driver {
-                driver.wake();
-            }
+            self.batch().finish(closed_error());
+            self.wake_driver();
             if let Some(subscriber) = lock(&self.subscriber).take() {
                 subscriber.close();
             }

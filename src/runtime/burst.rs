@@ -21,6 +21,8 @@ const LONGEST: Duration = Duration::from_micros(200);
 const LOOK_EVERY: usize = 4;
 /// If it does not, as it is busy with something else, the I/O thread ends the burst.
 const LONGEST_UNSEEN: Duration = Duration::from_millis(1);
+/// So long after a burst, the I/O thread still watches over the next one. It would have to be woken for that otherwise.
+const WATCHED_FOR: Duration = Duration::from_millis(10);
 
 thread_local! {
     static BURST: RefCell<Option<Burst>> = const { RefCell::new(None) };
@@ -47,6 +49,8 @@ struct Keeping {
     work: Vec<Work>,
     /// A burst lasts, and calls were last let go at this moment.
     since: Option<Instant>,
+    /// When the last burst ended.
+    ended: Option<Instant>,
     /// The I/O thread has ended the burst.
     over: bool,
     /// The I/O thread looks whether the burst lasts too long.
@@ -80,7 +84,11 @@ impl Kept {
         loop {
             tokio::time::sleep(LONGEST_UNSEEN).await;
             let mut keeping = self.open();
-            if keeping.since.is_some_and(|since| since.elapsed() < LONGEST_UNSEEN) {
+            let goes_on = match keeping.since {
+                Some(since) => since.elapsed() < LONGEST_UNSEEN,
+                None => keeping.ended.is_some_and(|ended| ended.elapsed() < WATCHED_FOR),
+            };
+            if goes_on {
                 continue;
             }
             keeping.over = true;
@@ -172,10 +180,13 @@ fn let_go(since: Option<Instant>, begins_here: bool) {
     let work = KEPT.with(|kept| {
         let mut keeping = kept.open();
         keeping.since = since;
+        if since.is_none() {
+            keeping.ended = Some(Instant::now());
+        }
         mem::take(&mut keeping.work)
     });
     if begins_here && !work.is_empty() {
-        io_thread::begin_here(work);
+        io_thread::begin_here(work, true);
     } else {
         io_thread::submit_all(work);
     }

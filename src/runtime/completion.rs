@@ -70,7 +70,7 @@ impl CompletionList {
         }
     }
 
-    /// Adds an entry. The I/O thread wakes the environment at the end of its round.
+    /// Adds an entry, of which the environment is told: by the I/O thread at the end of its round.
     pub(super) fn push(self: &Arc<Self>, completion: Completion) {
         lock(&self.entries).push(completion);
         if !self.flush_pending.swap(true, Ordering::AcqRel) {
@@ -102,6 +102,11 @@ impl CompletionList {
                 );
             }
         }
+    }
+
+    /// Its thread looks at it next anyway.
+    pub(super) fn is_looked_at(&self) {
+        self.flush_pending.store(false, Ordering::Release);
     }
 
     /// Takes all entries, leaving `spare` for the next ones. JavaScript thread only.

@@ -50,7 +50,7 @@ pub struct Environment {
 }
 
 /// Turns a status into a napi error.
-fn check(status: sys::napi_status, what: &str) -> napi::Result<()> {
+pub(super) fn check(status: sys::napi_status, what: &str) -> napi::Result<()> {
     if status == sys::Status::napi_ok {
         Ok(())
     } else {
@@ -101,6 +101,8 @@ impl Environment {
                 sys::napi_set_instance_data(env, environment.cast(), Some(detach), ptr::null_mut()),
                 "napi_set_instance_data",
             )?;
+            #[cfg(unix)]
+            super::watch::attach(env)?;
             // Added after the threadsafe function was made, so that it runs before Node takes that away.
             check(
                 sys::napi_add_env_cleanup_hook(env, Some(on_cleanup), environment.cast()),
@@ -116,7 +118,7 @@ impl Environment {
             .ok_or_else(|| napi::Error::from_reason("ferroflow: this environment has ended"))
     }
 
-    unsafe fn of_raw<'env>(env: sys::napi_env) -> Option<&'env Self> {
+    pub(super) unsafe fn of_raw<'env>(env: sys::napi_env) -> Option<&'env Self> {
         let mut data: *mut c_void = ptr::null_mut();
         // SAFETY: the caller is on the thread of `env`; the data is what `attach` stored.
         unsafe {
@@ -196,8 +198,14 @@ impl Environment {
         Ok(())
     }
 
+    /// Hands out here what has come for tasks. What they settle is on the list then. `false` without an I/O thread.
+    #[cfg(unix)]
+    pub(super) fn hand_out(&self, hand_out: impl FnOnce() -> bool) -> bool {
+        io_thread::hand_out_here(&self.list, hand_out).unwrap_or(false)
+    }
+
     /// Settles what is on the list, as far as this turn of the event loop allows.
-    fn drain(&self) {
+    pub(super) fn drain(&self) {
         burst::end();
         let before = self.settled_this_turn.get();
         let mut settled = before;

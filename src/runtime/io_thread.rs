@@ -33,7 +33,7 @@ pub(super) enum What {
     Task(Task),
 }
 
-/// Where work may begin.
+/// Where work may begin, and then go on: not what only the I/O thread may do, such as to listen to a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MayBegin {
     /// On the I/O thread only.
@@ -135,7 +135,7 @@ pub fn submit(work: Work) -> Result<()> {
     let Some(work) = burst::keep(work) else { return Ok(()) };
     let alone = CALLS_IN_FLIGHT.load(Ordering::Relaxed) <= 1 && io.asleep.load(Ordering::Relaxed);
     if alone && work.may_begin >= MayBegin::HereAlone {
-        begin_here(vec![work]);
+        begin_here(vec![work], false);
     } else {
         submit_all([work]);
     }
@@ -156,18 +156,24 @@ pub(super) fn submit_all(work: impl IntoIterator<Item = Work>) {
 }
 
 /// Begins work on this thread, unless something is beginning here, or something that was submitted before has yet to
-/// begin: then it follows that.
-pub(super) fn begin_here(work: Vec<Work>) {
+/// begin: then it follows that. `burst`: it is some of many calls at once.
+pub(super) fn begin_here(work: Vec<Work>, burst: bool) {
     let Ok(io) = io_thread() else { return };
     let first = {
         let submissions = io.submissions();
         submissions.is_empty() && !io.beginning.load(Ordering::Acquire) && !here::is_beginning()
     };
     if first {
-        here::begin(&io.runtime, work);
+        here::begin(&io.runtime, work, burst);
     } else {
         submit_all(work);
     }
+}
+
+/// Hands out on this thread what has come for tasks. Whoever calls this looks at `list` afterwards.
+#[cfg(unix)]
+pub(super) fn hand_out_here<R>(list: &Arc<CompletionList>, hand_out: impl FnOnce() -> R) -> Result<R> {
+    Ok(here::hand_out(&io_thread()?.runtime, list, hand_out))
 }
 
 /// The runtime of the I/O thread.
@@ -242,7 +248,7 @@ pub fn catch_panic<T>(task: impl Future<Output = T>) -> impl Future<Output = Res
         .map(|outcome| outcome.map_err(|payload| Error::from_panic(&*payload)))
 }
 
-/// Remembers that something happened, for [`worth_spinning`]. I/O thread only.
+/// Remembers that something happened, for [`worth_spinning`]. Of no use on other threads.
 pub fn note_activity() {
     LAST_ACTIVITY.set(Some(Instant::now()));
 }
@@ -260,10 +266,15 @@ pub(super) fn call_ended() {
     CALLS_IN_FLIGHT.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// Wakes the list's environment once the current round of tasks is over, or at once from any other thread.
+/// Wakes the list's environment once the current round of tasks is over, or at once from any other thread, but that
+/// which looks at it next anyway.
 pub(super) fn flush_later(list: Arc<CompletionList>) {
     if !ON_IO_THREAD.get() {
-        list.wake();
+        if here::looks_next_at(&list) {
+            list.is_looked_at();
+        } else {
+            list.wake();
+        }
         return;
     }
     note_activity();

@@ -11,6 +11,10 @@
 //!    batch, however many calls it holds.
 //! 4. The JavaScript thread drains the list in slices ([`environment`]), resolving or rejecting each promise.
 //!
+//! While locks are asked for in masses, steps 2 and 3 need no other thread: what began on the JavaScript thread is
+//! answered there as well. It watches the socket itself ([`watch`]), and tasks that were waiting go on where their
+//! replies are handed out.
+//!
 //! An environment is one `napi_env`: the main thread or a worker. All of them share the I/O thread, and each may
 //! end at any time with calls in flight: its completions are then dropped.
 
@@ -22,6 +26,7 @@ pub mod io_thread;
 pub mod output;
 pub mod pause;
 pub mod suspension;
+pub mod watch;
 
 pub use completion::{Answer, Settler};
 pub use environment::Environment;

@@ -10,12 +10,12 @@ use crate::connection::request::Request;
 
 /// A socket that takes so many bytes at once, or none.
 #[derive(Clone)]
-struct Socket {
+struct Fake {
     takes: Result<usize, ErrorKind>,
     got: Arc<Mutex<Vec<u8>>>,
 }
 
-impl Socket {
+impl Fake {
     fn new(takes: Result<usize, ErrorKind>) -> Self {
         Self { takes, got: Arc::default() }
     }
@@ -25,7 +25,7 @@ impl Socket {
     }
 }
 
-impl Write for Socket {
+impl Write for Fake {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = bytes.len().min(self.takes?);
         self.got.lock().unwrap().extend_from_slice(&bytes[..taken]);
@@ -37,9 +37,17 @@ impl Write for Socket {
     }
 }
 
-fn open(socket: &Socket) -> Batch {
+impl Outlet for Fake {
+    fn copy(&self) -> io::Result<Socket> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn end(&self) {}
+}
+
+fn open(socket: &Fake) -> Batch {
     let mut batch = Batch::new(Limits { commands: 10, bytes: 1000 });
-    batch.open(Bypass { writer: Some(Box::new(socket.clone())), ..Bypass::default() });
+    batch.open(Bypass { outlet: Some(Box::new(socket.clone())), ..Bypass::default() });
     batch
 }
 
@@ -57,7 +65,7 @@ fn pings(count: usize) -> Vec<u8> {
 
 #[test]
 fn all_that_waits_is_written_at_once() {
-    let socket = Socket::new(Ok(usize::MAX));
+    let socket = Fake::new(Ok(usize::MAX));
     let mut batch = open(&socket);
     ask(&mut batch, 3);
     let bytes = write(&mut batch).unwrap();
@@ -68,7 +76,7 @@ fn all_that_waits_is_written_at_once() {
 
 #[test]
 fn what_the_socket_does_not_take_is_left_to_the_driver() {
-    let socket = Socket::new(Ok(20));
+    let socket = Fake::new(Ok(20));
     let mut batch = open(&socket);
     ask(&mut batch, 2);
     let bytes = write(&mut batch).unwrap();
@@ -83,7 +91,7 @@ fn what_the_socket_does_not_take_is_left_to_the_driver() {
 #[test]
 fn a_socket_that_takes_nothing_is_left_to_the_driver_with_everything() {
     for reason in [ErrorKind::WouldBlock, ErrorKind::BrokenPipe] {
-        let mut batch = open(&Socket::new(Err(reason)));
+        let mut batch = open(&Fake::new(Err(reason)));
         ask(&mut batch, 2);
         assert!(write(&mut batch).is_none());
         assert_eq!(batch.output(), pings(2));
@@ -93,7 +101,7 @@ fn a_socket_that_takes_nothing_is_left_to_the_driver_with_everything() {
 
 #[test]
 fn nothing_is_written_while_only_the_driver_may() {
-    let socket = Socket::new(Ok(usize::MAX));
+    let socket = Fake::new(Ok(usize::MAX));
     let mut batch = open(&socket);
     ask(&mut batch, 1);
     batch.hold_back(true);
@@ -106,7 +114,7 @@ fn nothing_is_written_while_only_the_driver_may() {
 
 #[test]
 fn nothing_is_written_to_a_connection_that_is_lost() {
-    let socket = Socket::new(Ok(usize::MAX));
+    let socket = Fake::new(Ok(usize::MAX));
     let mut batch = open(&socket);
     batch.lost(&crate::error::Error::new(crate::error::ErrorKind::Unavailable, "cut"));
     ask(&mut batch, 1);

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 
 use super::arguments::answer;
 use super::connection::next_id;
+use super::handle::closed_error;
 use super::lock::{not_granted, ownership};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::acquire::{Request, acquire};
+use crate::lock::acquire::{Acquisition, Request, acquire};
 use crate::lock::engine::Locks;
 use crate::lock::hold::{Ended, Hold, Owner};
 use crate::lock::machine::{Loss, Outcome};
@@ -75,12 +76,10 @@ impl NativeHold {
             if kept {
                 drop(hold.set(Hold::keep(&locks, acquisition, &token, fence, owner)?));
             } else {
-                locks.remember(
-                    token.clone(),
-                    acquisition.claim.key,
-                    fence,
-                    acquisition.machine.valid_until(),
-                );
+                let Acquisition { claim, machine, .. } = acquisition;
+                if !locks.remember(token.clone(), claim.key, fence, machine.valid_until()) {
+                    return Err(closed_error());
+                }
             }
             let details = [Output::text(token), Output::Number(fence as f64)];
             Ok(Output::List([Output::text("granted"), attempts].into_iter().chain(details).collect()))

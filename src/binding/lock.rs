@@ -230,8 +230,8 @@ fn acquire<'env>(env: &'env Env, held: &Held<Locks>, wanted: LockRequest) -> nap
         Ok((request, locks)) => acquire_then(&locks, request, |locks, acquisition| {
             settler.settle(match acquisition {
                 Acquisition { outcome: Outcome::Granted { token, fence }, machine, claim, .. } => {
-                    locks.remember(token.clone(), claim.key, fence, machine.valid_until());
-                    Ok(Output::text(token))
+                    let ours = locks.remember(token.clone(), claim.key, fence, machine.valid_until());
+                    if ours { Ok(Output::text(token)) } else { Err(closed_error()) }
                 }
                 acquisition => not_granted(locks, acquisition),
             });

@@ -138,9 +138,15 @@ impl Locks {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a lock that nobody renews.
-    pub fn remember(self: &Arc<Self>, token: String, key: String, fence: u64, valid_until: Option<Moment>) {
-        self.remember_with(token, key, fence, Keeper::Until(valid_until.unwrap_or_default()));
+    /// Remembers a lock that nobody renews. `false` if it is freed instead, as all are that its owner holds.
+    pub fn remember(
+        self: &Arc<Self>,
+        token: String,
+        key: String,
+        fence: u64,
+        valid_until: Option<Moment>,
+    ) -> bool {
+        self.remember_with(token, key, fence, Keeper::Until(valid_until.unwrap_or_default()))
     }
 
     /// Remembers a lock that a task keeps.
@@ -156,14 +162,15 @@ impl Locks {
         self.remember_with(token.to_owned(), key.to_owned(), fence, keeper);
     }
 
-    fn remember_with(self: &Arc<Self>, token: String, key: String, fence: u64, keeper: Keeper) {
+    fn remember_with(self: &Arc<Self>, token: String, key: String, fence: u64, keeper: Keeper) -> bool {
         self.floor.fetch_max(fence, Ordering::Relaxed);
         let held = Held { key, fence, since: (self.now)(), listed: false, keeper };
         let mut all = self.held();
         if self.is_closing() {
             // Closing may have taken out already what it frees.
             drop(all);
-            return self.free_too_late(&token, held);
+            self.free_too_late(&token, held);
+            return false;
         }
         // Tokens that were never released are forgotten now and then; those that the list has, when it is kept.
         if all.len() >= self.forget_at.load(Ordering::Relaxed) {
@@ -175,6 +182,7 @@ impl Locks {
         if self.listed {
             self.index.changed(self);
         }
+        true
     }
 
     /// Frees, in the background, what was granted while everything was being closed.

@@ -53,7 +53,7 @@ const MASSES = `
     }))
   const say = (what) => require('node:fs').writeSync(1, what + '\\n')`
 
-describe('replies to masses of locks', () => {
+describe('replies to masses of locks', { timeout: 240_000 }, () => {
   let server: RedisServer
   let client: RespClient
   let connection: Connection
@@ -97,7 +97,7 @@ describe('replies to masses of locks', () => {
     let [calls, seen] = [0, false]
     await masses(() => {
       calls += 1
-      if (calls % CALLERS === 0) seen ||= handles() === READ_HERE
+      if (calls % CALLERS === 0) seen ||= handles() >= READ_HERE
       return !seen && calls < 50_000
     })
     return seen
@@ -105,27 +105,33 @@ describe('replies to masses of locks', () => {
 
   it('are read by who asks, as long as they come', { skip }, async () => {
     assert.ok(await areReadHere())
-    await until('nobody watches any more', async () => {
-      await connection.command('PING')
-      return handles() === UNREAD
-    })
+    await connection.command('SET', 'large', 'x'.repeat(100_000))
+    await until(
+      'nobody watches any more',
+      async () => {
+        // So much that the thread sees some of it before the driver has read it all.
+        await Promise.all(Array.from({ length: 20 }, () => connection.command('GET', 'large')))
+        return handles() <= UNREAD
+      },
+      30_000,
+    )
     assert.ok(await areReadHere())
   })
 
   it('are read by the I/O thread while who asks is busy, so that no lock is lost', { skip }, async () => {
-    const ttl = 150
+    const [ttl, blocks] = [1000, 2]
     let [calls, blocked] = [0, 0]
     const hold = async (context: LockContext): Promise<void> => {
       const whileReadHere = (index: number): void => {
-        if (index > 0 || blocked === 5 || handles() !== READ_HERE) return
+        if (index > 0 || blocked === blocks || handles() < READ_HERE) return
         blocked += 1
-        block(2 * ttl)
+        block(1.5 * ttl)
         context.assertHeld()
       }
-      await masses(() => blocked < 5 && (calls += 1) < 50_000, whileReadHere)
+      await masses(() => blocked < blocks && (calls += 1) < 50_000, whileReadHere)
     }
     await manager.withLock('renewed', hold, { ttl })
-    assert.equal(blocked, 5)
+    assert.equal(blocked, blocks)
   })
 
   it('arrive beside large ones', async () => {
@@ -171,7 +177,9 @@ describe('replies to masses of locks', () => {
           await manager.release(`${index}`, token)
         }
       } catch (error) {
-        assert.ok(error instanceof FerroflowError && error.code === 'CLOSED', String(error))
+        // What a slow server has yet to answer is over when its time to close is.
+        const codes = ['CLOSED', 'OUTCOME_UNKNOWN']
+        assert.ok(error instanceof FerroflowError && codes.includes(error.code), String(error))
         closed += 1
       }
     }
@@ -261,28 +269,32 @@ describe('replies to masses of locks', () => {
        const connection = connect(${JSON.stringify(server.url)}, { connectionName: 'masses' })
        let calls = 0
        masses(manager(connection), () => {
-         if ((calls += 1) === 20000) { ${inTheMidst} }
-         return calls < 40000
-       }).then(() => say('done'))`,
+         if ((calls += 1) === 5000) { ${inTheMidst} }
+         return calls < 10000
+       }, process.pid + ':').then(() => say('done'))`,
     ])
+  }
+
+  async function isConnected(): Promise<boolean> {
+    return (await client.clientList()).some(({ name }) => name === 'masses')
   }
 
   it('keep no process alive', async () => {
     await using running = program('')
-    assert.deepEqual(await running.ended(), { code: 0, signal: null })
+    assert.deepEqual(await running.ended(60_000), { code: 0, signal: null })
     assert.equal(running.output, 'done\n')
   })
 
   it('do not keep a process from being ended', async () => {
     await using running = program('process.exit(7)')
-    assert.deepEqual(await running.ended(), { code: 7, signal: null })
+    assert.deepEqual(await running.ended(60_000), { code: 7, signal: null })
     assert.equal(running.output, '')
   })
 
   it('leave what is thrown in the midst to the process', async () => {
     const thrown = "queueMicrotask(() => { throw new Error('of a microtask') })"
     await using fails = program(thrown)
-    assert.deepEqual(await fails.ended(), { code: 1, signal: null })
+    assert.deepEqual(await fails.ended(60_000), { code: 1, signal: null })
     assert.match(fails.output, /Error: of a microtask/)
     await client.command('FLUSHALL')
     await using goesOn = program(
@@ -292,7 +304,7 @@ describe('replies to masses of locks', () => {
        process.nextTick(() => { throw new Error('of a tick') })
        Promise.reject(new Error('of a promise'))`,
     )
-    assert.deepEqual(await goesOn.ended(), { code: 0, signal: null })
+    assert.deepEqual(await goesOn.ended(60_000), { code: 0, signal: null })
     assert.deepEqual(goesOn.output.split('\n').toSorted(), [
       '',
       'done',
@@ -318,10 +330,9 @@ describe('replies to masses of locks', () => {
     it(`do not keep a closed connection open, however busy their thread is${when}`, async () => {
       await connection.command('SET', 'large', 'x'.repeat(5000))
       await using running = program(inTheMidst)
-      await running.printed(/blocked/)
-      await until('the server sees it closed', async () =>
-        (await client.clientList()).every(({ name }) => name !== 'masses'),
-      )
+      await until('it is connected', isConnected, 30_000)
+      await running.printed(/blocked/, 60_000)
+      await until('the server sees it closed', async () => !(await isConnected()))
     })
   }
 

@@ -1,7 +1,7 @@
 //! The way of commands past the driver: the thread that makes a call, or many at once, writes them to the socket itself,
 //! as far as that takes them, and the driver need not be woken for them.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::Shutdown;
 use std::task::Waker;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use socket2::Socket;
 use tokio::time::Instant;
 
 use super::batch::Batch;
+use super::dial;
 use super::handshake::Session;
 use super::node::{Node, Role};
 use crate::runtime::{here, pause};
@@ -29,7 +30,10 @@ pub struct Bypass {
 }
 
 /// Where bytes leave.
-pub trait Outlet: Write + Send {
+pub trait Outlet: Send {
+    /// Sends what the socket takes at once.
+    fn send(&self, bytes: &[u8]) -> io::Result<usize>;
+
     /// Another handle of the socket.
     fn copy(&self) -> io::Result<Socket>;
 
@@ -38,6 +42,10 @@ pub trait Outlet: Write + Send {
 }
 
 impl Outlet for Socket {
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        dial::send(self, bytes)
+    }
+
     fn copy(&self) -> io::Result<Socket> {
         self.try_clone()
     }
@@ -115,10 +123,10 @@ fn write(batch: &mut Batch) -> Option<usize> {
     if !batch.may_send() || !batch.output().is_empty() {
         return None;
     }
-    let mut outlet = batch.bypass.outlet.take()?;
+    let outlet = batch.bypass.outlet.take()?;
     batch.fill();
     // The driver may have come first.
-    let written = if batch.output().is_empty() { Ok(0) } else { outlet.write(batch.output()) };
+    let written = if batch.output().is_empty() { Ok(0) } else { outlet.send(batch.output()) };
     batch.bypass.outlet = Some(outlet);
     written.ok()
 }

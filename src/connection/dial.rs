@@ -1,6 +1,6 @@
 //! From an endpoint to a connected stream: TCP, Unix domain socket, TLS over TCP.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::mem;
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
@@ -21,6 +21,9 @@ use crate::error::{Error, ErrorKind, Result};
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
+/// As much is read at once from a stream that is left.
+const UNATTENDED_READ: usize = 64 * 1024;
+
 /// A connected stream of any kind.
 pub enum Stream {
     /// Plain TCP.
@@ -31,7 +34,12 @@ pub enum Stream {
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
     /// A socket of the other kinds without TLS, which wakes nobody.
-    Unattended(Socket),
+    Unattended {
+        /// It.
+        socket: Socket,
+        /// Whether it is a Unix domain socket.
+        is_unix: bool,
+    },
     /// What is left when the system refuses to change between the two.
     Gone,
 }
@@ -44,7 +52,7 @@ impl Stream {
             Stream::Tcp(stream) => SockRef::from(stream).try_clone()?,
             #[cfg(unix)]
             Stream::Unix(stream) => SockRef::from(stream).try_clone()?,
-            Stream::Unattended(socket) => socket.try_clone()?,
+            Stream::Unattended { socket, .. } => socket.try_clone()?,
             Stream::Tls(_) | Stream::Gone => return Err(io::ErrorKind::Unsupported.into()),
         };
         // On Windows, a copy may not take this over.
@@ -55,16 +63,12 @@ impl Stream {
     /// Leaves it to others to notice what the socket has or takes. Reading and writing is still possible, but wakes nobody
     /// when it becomes so, and a socket that takes nothing is an error.
     pub fn leave(&mut self) -> io::Result<()> {
-        let socket = match mem::replace(self, Stream::Gone) {
-            Stream::Tcp(stream) => Socket::from(stream.into_std()?),
+        *self = match mem::replace(self, Stream::Gone) {
+            Stream::Tcp(stream) => Stream::Unattended { socket: stream.into_std()?.into(), is_unix: false },
             #[cfg(unix)]
-            Stream::Unix(stream) => Socket::from(stream.into_std()?),
-            other => {
-                *self = other;
-                return Ok(());
-            }
+            Stream::Unix(stream) => Stream::Unattended { socket: stream.into_std()?.into(), is_unix: true },
+            other => other,
         };
-        *self = Stream::Unattended(socket);
         Ok(())
     }
 
@@ -72,10 +76,10 @@ impl Stream {
     pub fn attend(&mut self) -> io::Result<()> {
         *self = match mem::replace(self, Stream::Gone) {
             #[cfg(unix)]
-            Stream::Unattended(socket) if socket.local_addr()?.is_unix() => {
+            Stream::Unattended { socket, is_unix: true } => {
                 Stream::Unix(tokio::net::UnixStream::from_std(socket.into())?)
             }
-            Stream::Unattended(socket) => Stream::Tcp(TcpStream::from_std(socket.into())?),
+            Stream::Unattended { socket, .. } => Stream::Tcp(TcpStream::from_std(socket.into())?),
             other => other,
         };
         Ok(())
@@ -83,8 +87,17 @@ impl Stream {
 
     /// Whether whoever reads or writes is woken when that becomes possible.
     pub fn is_attended(&self) -> bool {
-        !matches!(self, Stream::Unattended(_))
+        !matches!(self, Stream::Unattended { .. })
     }
+}
+
+/// Sends what the socket takes, as the standard library does: nobody is sent a signal when the other side is gone.
+pub fn send(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    #[cfg(target_os = "linux")]
+    let sent = rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL).map_err(io::Error::from);
+    #[cfg(not(target_os = "linux"))]
+    let sent = socket.send(bytes);
+    sent
 }
 
 /// Connects to one server, without any deadline of its own.
@@ -190,7 +203,7 @@ macro_rules! each_stream {
             Stream::Tls($stream) => $call,
             #[cfg(unix)]
             Stream::Unix($stream) => $call,
-            Stream::Unattended($socket) => $unattended,
+            Stream::Unattended { socket: $socket, .. } => $unattended,
             Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     };
@@ -205,7 +218,8 @@ impl AsyncRead for Stream {
         each_stream!(
             self,
             stream => Pin::new(stream).poll_read(context, buffer),
-            socket => match socket.read(buffer.initialize_unfilled()) {
+            // Not all that there is room for, as it is written twice.
+            socket => match socket.read(buffer.initialize_unfilled_to(UNATTENDED_READ.min(buffer.remaining()))) {
                 Ok(read) => {
                     buffer.advance(read);
                     Poll::Ready(Ok(()))
@@ -222,7 +236,7 @@ impl AsyncWrite for Stream {
         each_stream!(
             self,
             stream => Pin::new(stream).poll_write(context, bytes),
-            socket => Poll::Ready(socket.write(bytes))
+            socket => Poll::Ready(send(socket, bytes))
         )
     }
 

@@ -35,6 +35,8 @@ const VALIDATE_WITHIN: Duration = Duration::from_millis(500);
 const LONG_PAUSE: Duration = Duration::from_secs(30);
 /// How long a connection that is given up still waits for what it was asked.
 const ABANDON_AFTER: Duration = Duration::from_millis(100);
+/// So often in a row is read what nobody attended to.
+const MOST_UNATTENDED: u32 = 8;
 /// Room made in the input buffer before each read.
 pub(super) const READ_SIZE: usize = 64 * 1024;
 
@@ -126,6 +128,7 @@ impl Driver<'_> {
     /// Reads until the socket has no more, handing out replies as they are complete.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         let node = self.node;
+        let mut reads = 0;
         loop {
             // Once for each part, as other threads may be waiting for it.
             let mut inbox = lock(&node.inbox);
@@ -143,10 +146,17 @@ impl Driver<'_> {
                 Poll::Ready(Ok(read)) => {
                     // Whoever had it lent is too busy to read.
                     inbox.loans.take_back();
+                    reads += 1;
                     self.silent_since = None;
                     self.validate_by = None;
                     if let Err(reason) = node.received(&mut inbox, read) {
                         return Poll::Ready(reason);
+                    }
+                    // Attended, it takes turns with others.
+                    if reads >= MOST_UNATTENDED
+                        && let Err(error) = self.stream.attend()
+                    {
+                        return Poll::Ready(lost_by(&error));
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(lost_by(&error)),
@@ -200,8 +210,11 @@ impl Driver<'_> {
         let pause = self.pauses.news();
         let known = Some(self.pauses.known());
         if self.told_of_pauses != known {
+            let is_long = pause.is_some_and(|pause| pause > long);
+            // What comes next is to be seen here.
+            lock(&self.node.inbox).loans.allow(!is_long);
             let mut batch = self.node.batch();
-            if pause.is_some_and(|pause| pause > long) {
+            if is_long {
                 batch.send_first(ping());
                 batch.hold_back(true);
                 self.validate_by = Some(now + VALIDATE_WITHIN);

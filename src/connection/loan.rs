@@ -15,11 +15,12 @@ use tokio::time::Instant;
 
 use super::drive::{READ_SIZE, lost_by, server_closed};
 use super::inbox::Inbox;
-use super::node::{Node, lock};
+use super::node::{Node, try_lock};
 use crate::error::Error;
 use crate::runtime::watch;
 
-/// How often the driver looks after a loan.
+/// How often the driver looks after a loan. It also finds so what it could not be woken for, as somebody who was about to
+/// send something had its waker.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// What is there and was not read in this time is read by the driver.
 const LATE: Duration = Duration::from_millis(1);
@@ -127,15 +128,21 @@ impl Loans {
 impl Node {
     /// Has what this thread has just asked for, with much else like it, read here.
     pub(super) fn borrow_reading(&self) {
-        // Who has it is reading, and this thread has something better to do than to wait.
-        let Ok(mut inbox) = self.inbox.try_lock() else { return };
+        if !watch::is_possible() {
+            return;
+        }
+        // Whoever has it is reading, and this thread has something better to do than to wait.
+        let Some(mut inbox) = try_lock(&self.inbox) else { return };
         let here = thread::current().id();
         let loans = &mut inbox.loans;
-        let may = match &loans.watching {
-            _ if !loans.open => false,
-            Some((thread, watch)) if watch.strong_count() > 0 => *thread == here,
-            _ => self.watch_here(loans, here),
-        };
+        let watching = loans.watching.as_ref().filter(|(_, watch)| watch.strong_count() > 0);
+        let may = loans.open
+            && match watching {
+                Some((thread, _)) if *thread == here => true,
+                Some(_) if loans.is_lent() => false,
+                // Who watches still will notice that it need not any more.
+                _ => self.watch_here(loans, here),
+            };
         if !may {
             return;
         }
@@ -177,7 +184,8 @@ impl Watch {
     /// Reads what is there, if this thread still may. `false`: it need not watch any more.
     fn read(&mut self, socket: &Socket) -> bool {
         let Some(node) = self.node.upgrade() else { return false };
-        let mut inbox = lock(&node.inbox);
+        // The driver is reading. If it leaves anything, the event loop says so again.
+        let Some(mut inbox) = try_lock(&node.inbox) else { return true };
         if !inbox.loans.is_by(&self.sign) {
             return false;
         }

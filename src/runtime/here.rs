@@ -2,7 +2,6 @@
 //! need not be woken before there are replies, and not even then where this thread reads them.
 
 use std::cell::RefCell;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
@@ -76,7 +75,7 @@ fn during<R>(runtime: &Handle, here: Here, act: impl FnOnce() -> R) -> R {
 fn take_woken() -> Option<Vec<(Arc<Begun>, Task)>> {
     HERE.with_borrow_mut(|here| {
         let woken = here.as_mut()?.woken.as_mut()?;
-        (!woken.is_empty()).then(|| mem::take(woken))
+        (!woken.is_empty()).then(|| std::mem::take(woken))
     })
 }
 

@@ -16,6 +16,10 @@ thread_local! {
     static EVENT_LOOP: RefCell<Option<Rc<EventLoop>>> = const { RefCell::new(None) };
 }
 
+pub(super) fn is_possible() -> bool {
+    EVENT_LOOP.with_borrow(Option::is_some)
+}
+
 type Readable = Box<dyn FnMut(&Socket) -> bool>;
 
 pub(super) fn watch(socket: Socket, readable: Readable) -> bool {

@@ -13,7 +13,7 @@ const TIMEOUTS = [
   ['A call settles', '`commandTimeout`', 'ts/target.ts', 'commandTimeout'],
   ['A connection is made, TLS and login included', '`connectTimeout`', 'ts/target.ts', 'connectTimeout'],
   ['`close()` waits for calls in flight', '', 'src/connection/node.rs', 'CLOSE_TIMEOUT'],
-  ['`close()` waits for the locks that it frees', '', 'src/lock/engine.rs', 'CLOSE_TIMEOUT'],
+  ['`close()` waits for the locks that it frees', '', 'src/lock/engine/closing.rs', 'CLOSE_TIMEOUT'],
   ['Redial after a loss, and between attempts at first', '`redialDelay`', 'ts/target.ts', 'redialDelay'],
   ['Between two attempts, at the latest', '', 'src/connection/redial.rs', 'MAX_DELAY'],
   [

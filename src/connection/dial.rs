@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::client::TlsStream;
 
 use super::config::{Address, Config, Endpoint};
+use super::inbox::READ_SIZE;
 use super::tls;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -20,9 +21,6 @@ use crate::error::{Error, ErrorKind, Result};
 /// a probe is sent (`drive.rs`), a half-open connection is noticed within 10 s.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
-
-/// As much is read at once from a stream that is left.
-const UNATTENDED_READ: usize = 64 * 1024;
 
 /// A connected stream of any kind.
 pub enum Stream {
@@ -219,7 +217,7 @@ impl AsyncRead for Stream {
             self,
             stream => Pin::new(stream).poll_read(context, buffer),
             // Not all that there is room for, as it is written twice.
-            socket => match socket.read(buffer.initialize_unfilled_to(UNATTENDED_READ.min(buffer.remaining()))) {
+            socket => match socket.read(buffer.initialize_unfilled_to(READ_SIZE.min(buffer.remaining()))) {
                 Ok(read) => {
                     buffer.advance(read);
                     Poll::Ready(Ok(()))

@@ -11,7 +11,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::dial::{Stream, errno_name};
 use super::handshake::Session;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, READ_SIZE};
 use super::loan::{self, Look};
 use super::node::{CLOSE_TIMEOUT, Node, deliver, lock, ping};
 use crate::error::{Error, ErrorKind};
@@ -37,8 +37,6 @@ const LONG_PAUSE: Duration = Duration::from_secs(30);
 const ABANDON_AFTER: Duration = Duration::from_millis(100);
 /// So often in a row is read what nobody attended to.
 const MOST_UNATTENDED: u32 = 8;
-/// Room made in the input buffer before each read.
-pub(super) const READ_SIZE: usize = 64 * 1024;
 
 /// Runs until the connection is lost or closed, and says why.
 pub async fn drive(node: &Node, session: Session) -> Error {
@@ -211,8 +209,10 @@ impl Driver<'_> {
         let known = Some(self.pauses.known());
         if self.told_of_pauses != known {
             let is_long = pause.is_some_and(|pause| pause > long);
-            // What comes next is to be seen here.
-            lock(&self.node.inbox).loans.allow(!is_long);
+            if is_long {
+                // What comes next is to be seen here.
+                lock(&self.node.inbox).loans.allow(false);
+            }
             let mut batch = self.node.batch();
             if is_long {
                 batch.send_first(ping());

@@ -6,6 +6,9 @@ use bytes::BytesMut;
 use super::limits::ReplyCodec;
 use super::loan::Loans;
 
+/// As much is read at once.
+pub(super) const READ_SIZE: usize = 64 * 1024;
+
 /// Received bytes with the parser's state.
 #[derive(Default)]
 pub struct Inbox {

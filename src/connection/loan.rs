@@ -13,8 +13,8 @@ use std::{mem, ptr};
 use socket2::Socket;
 use tokio::time::Instant;
 
-use super::drive::{READ_SIZE, lost_by, server_closed};
-use super::inbox::Inbox;
+use super::drive::{lost_by, server_closed};
+use super::inbox::{Inbox, READ_SIZE};
 use super::node::{Node, try_lock};
 use crate::error::Error;
 use crate::runtime::watch;

@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::batch::Batch;
 use super::census;
 use super::command::Command;
-use super::config::{Config, Endpoint};
-use super::dial;
+use super::config::Config;
 use super::drive;
 use super::handshake::Session;
 use super::inbox::Inbox;
@@ -27,6 +26,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{self, ConnectionMetrics};
 use crate::runtime::io_thread::{self, catch_panic};
 use crate::runtime::pause::Pauses;
+
+mod establish;
 
 /// How long closing waits for replies.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -303,44 +304,6 @@ impl Node {
         deliver(left);
         self.status.set(Status::Closed, None);
         self.closed.send_replace(true);
-    }
-
-    async fn establish(&self) -> Result<Session> {
-        let Some(overseer) = &self.overseer else {
-            return self.in_time(self.dial(&self.config.endpoint)).await;
-        };
-        let attempt = self.in_time(async {
-            let endpoint = overseer.locate().await?;
-            let mut session = self.dial(&endpoint).await?;
-            overseer.verify(&mut session, &endpoint).await?;
-            Ok(session)
-        });
-        tokio::select! {
-            biased;
-            // A server that says nothing any more would be waited for as long as for any other.
-            () = self.wishes.for_another() => Err(Error::new(
-                ErrorKind::Unavailable,
-                "the connection was given up for another server while it was being established",
-            )),
-            established = attempt => established,
-        }
-    }
-
-    async fn dial(&self, endpoint: &Endpoint) -> Result<Session> {
-        Session::open(dial::dial(&self.config, endpoint).await?, &self.config, endpoint).await
-    }
-
-    async fn in_time(&self, attempt: impl Future<Output = Result<Session>>) -> Result<Session> {
-        match timeout(self.config.connect_timeout(), attempt).await {
-            Ok(established) => established,
-            Err(_) => Err(Error::new(
-                ErrorKind::Unavailable,
-                format!(
-                    "ETIMEDOUT connection timeout: no connection to {} within {} ms",
-                    self.config.endpoint, self.config.connect_timeout
-                ),
-            )),
-        }
     }
 
     fn opened(&self, session: &Session) {
